@@ -5,8 +5,7 @@
 // request: shedding costs the same for any prompt.
 
 #include <cstdint>
-#include <deque>
-#include <memory>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -56,10 +55,26 @@ class Admission {
 
   int in_progress() const;
   int queued() const;
-  uint64_t shed() const;
+  uint64_t shed() const;  // refused by kQueueFull or kQueueTimeout
 
  private:
-  // (private part belongs to the implementation)
+  using Verdict = std::optional<Refusal>;  // nothing: admitted
+  struct Waiter;
+
+  void Knock(Waiter& waiter, bool may_wait);
+  core::Task<Verdict> Wait(Waiter& waiter, core::SteadyTime until, std::stop_token stop);
+  void GiveUp(Waiter& waiter, Refusal refusal);
+  void Leave();
+  Entry Refuse(Refusal refusal, core::Duration waited);
+
+  const AdmissionOptions options_;
+  mutable std::mutex mutex_;
+  int in_progress_ = 0;
+  // Whoever takes a waiter out of here, under the lock, decides its fate, alone. While somebody
+  // waits, every place is taken: a place that gets free goes from hand to hand.
+  std::list<Waiter*> waiters_;
+  bool closed_ = false;
+  uint64_t shed_ = 0;
 };
 
 }  // namespace holdfast::resilience

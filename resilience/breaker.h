@@ -13,10 +13,10 @@
 //
 // A Permit belongs to the generation it was granted in. The generation grows on every change of
 // state and on reset; a report from another one, or from a probe whose lease has expired, changes
-// nothing and counts in late_results. Sources: Nygard, "Release It!" (the pattern); resilience4j
+// nothing and counts in late_results. While forced closed, results are counted for the read-out but
+// move nothing. The options must be valid (resilience/validate.h). Sources: Nygard, "Release It!" (the pattern); resilience4j
 // and Envoy outlier detection (rolling failure rate with a minimum).
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -60,7 +60,7 @@ struct BreakerEvent {
 struct BreakerSnapshot {
   BreakerState state = BreakerState::kClosed;
   uint64_t generation = 0;
-  int64_t successes = 0;  // in the window
+  int64_t successes = 0;  // in the window; what tripped it stays readable until it closes again
   int64_t failures = 0;
   int64_t censored = 0;
   int consecutive_failures = 0;
@@ -73,6 +73,8 @@ struct BreakerSnapshot {
 };
 
 class Breaker {
+  enum class Verdict { kSuccess, kFailure, kCensored, kNeutral, kReleased, kLeaked };
+
  public:
   using Listener = std::function<void(const BreakerEvent&)>;
 
@@ -94,6 +96,7 @@ class Breaker {
    private:
     friend class Breaker;
     Permit(Breaker* breaker, uint64_t generation, uint64_t id);
+    void Settle(Verdict verdict, std::optional<core::Duration> retry_after = std::nullopt);
     Breaker* breaker_;  // null once reported
     uint64_t generation_;
     uint64_t id_;  // of the probe; 0 in CLOSED
@@ -103,12 +106,13 @@ class Breaker {
   Breaker(BreakerOptions options, const core::Clock& clock, core::Random& random,
           Listener listener = {});
 
-  // `latest_end`: the latest moment at which the call can end; a probe's lease is that + 5 s.
+  // Nothing = denied. `latest_end`: the latest moment at which the call can end; a probe's lease is
+  // that + 5 s. An event of another thread may be delivered here, or ours by another thread.
   std::optional<Permit> Acquire(core::SteadyTime latest_end);
 
   // Whether Acquire would grant at `when`, as far as is known now; takes and changes nothing.
   bool WouldAdmit(core::SteadyTime when) const;
-  // The earliest moment at which it would; Duration::max-like far future if forced open.
+  // The earliest moment at which it would: now, or later; SteadyTime::max() if forced open.
   core::SteadyTime ReadyAt() const;
 
   void ForceOpen();
@@ -119,7 +123,77 @@ class Breaker {
   const BreakerOptions& options() const { return options_; }
 
  private:
-  // (private part belongs to the implementation)
+  struct Counts {
+    int64_t successes = 0;
+    int64_t failures = 0;
+    int64_t censored = 0;
+  };
+
+  // Counts over the last `length`, in buckets. A bucket starts at its first sample and takes what
+  // follows within length / buckets, so a sample leaves at most one bucket early and never late.
+  class Window {
+   public:
+    Window(core::Duration length, int buckets);
+    void Add(core::SteadyTime now, int64_t Counts::*what);
+    Counts At(core::SteadyTime now) const;
+    void Clear() { buckets_.clear(); }
+
+   private:
+    struct Bucket {
+      core::SteadyTime start;
+      Counts counts;
+    };
+    const core::Duration length_;
+    const core::Duration width_;
+    std::deque<Bucket> buckets_;
+  };
+
+  struct Probe {
+    uint64_t id;
+    core::SteadyTime lease_end;
+  };
+
+  void Report(uint64_t generation, uint64_t id, Verdict verdict,
+              std::optional<core::Duration> retry_after);
+
+  // The rest is called under mutex_.
+  void ReportCall(Verdict verdict, core::SteadyTime now, std::optional<core::Duration> retry_after);
+  void ReportProbe(Verdict verdict, core::SteadyTime now,
+                   std::optional<core::Duration> retry_after);
+  bool TakeProbe(uint64_t id, core::SteadyTime now);
+  const char* TripReason(Verdict verdict, core::SteadyTime now) const;
+  void MoveTo(BreakerState to, const char* reason);
+  void Open(core::SteadyTime now, const char* reason, std::optional<core::Duration> retry_after);
+  void StartAfresh(core::SteadyTime now);
+  void GrowStep();
+  int StepAt(core::SteadyTime now) const;
+  core::Duration OpenTime(int step) const;
+  int ConsecutiveAt(core::SteadyTime now) const;
+  int ProbesAt(core::SteadyTime when) const;
+  bool HasFreeSlot(core::SteadyTime when) const;
+  void Deliver(std::unique_lock<std::mutex>& lock);
+
+  const BreakerOptions options_;
+  const core::Clock& clock_;
+  core::Random& random_;
+  const Listener listener_;
+
+  mutable std::mutex mutex_;
+  BreakerState state_ = BreakerState::kClosed;
+  uint64_t generation_ = 0;
+  Window window_;
+  int consecutive_ = 0;
+  core::SteadyTime last_failure_{};
+  core::SteadyTime closed_since_{};
+  core::SteadyTime open_until_{};
+  int step_ = 0;  // as of closed_since_; StepAt() lets it decay
+  std::vector<Probe> probes_;
+  uint64_t last_probe_id_ = 0;
+  int probe_successes_ = 0;
+  uint64_t late_results_ = 0;
+  uint64_t leaked_ = 0;
+  std::deque<BreakerEvent> events_;
+  bool delivering_ = false;  // some thread is in Deliver(), and will deliver what is queued now
 };
 
 }  // namespace holdfast::resilience

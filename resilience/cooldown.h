@@ -21,7 +21,9 @@ class Cooldown {
   std::string reason() const;      // of the latest extension
 
  private:
-  // (private part belongs to the implementation)
+  std::atomic<core::SteadyTime> until_{core::SteadyTime{}};  // written under mutex_
+  mutable std::mutex mutex_;
+  std::string reason_;
 };
 
 // 401 and 403: after two in a row (over all targets of the credential) the credential rests for
@@ -34,7 +36,8 @@ class CredentialQuarantine {
   void OnAuthSuccess();
 
  private:
-  // (private part belongs to the implementation)
+  std::mutex mutex_;
+  int row_ = 0;
 };
 
 }  // namespace holdfast::resilience

@@ -52,7 +52,19 @@ class Limiter {
   const LimiterOptions& options() const { return options_; }
 
  private:
-  // (private part belongs to the implementation)
+  enum class Verdict { kSuccess, kDrop, kIgnore };
+  void Report(Verdict verdict);
+  bool HasRoom() const;
+  void Grow();
+  void Shrink();
+
+  const LimiterOptions options_;
+  const core::Clock& clock_;
+  mutable std::mutex mutex_;
+  double limit_;
+  int in_flight_ = 0;
+  uint64_t rejected_ = 0;
+  std::optional<core::SteadyTime> last_shrink_;
 };
 
 }  // namespace holdfast::resilience

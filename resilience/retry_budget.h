@@ -71,7 +71,17 @@ class RetryBudget {
   const RetryBudgetOptions& options() const { return options_; }
 
  private:
-  // (private part belongs to the implementation)
+  void Settle(double refund);
+  double LevelAt(core::SteadyTime now) const;
+  bool MayFly() const;
+
+  const RetryBudgetOptions options_;
+  const core::Clock& clock_;
+  mutable std::mutex mutex_;
+  double level_;
+  core::SteadyTime filled_at_;
+  int in_flight_ = 0;
+  int in_progress_ = 0;
 };
 
 }  // namespace holdfast::resilience
