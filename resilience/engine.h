@@ -54,10 +54,13 @@ class Observer {
   // The target of `failed` will be tried again after `delay`.
   virtual void OnRetry(const core::Request& request, const core::AttemptRecord& failed,
                        core::Duration delay) = 0;
+  // The call's deadline had passed by `late` before any work was done for it.
+  virtual void OnExpired(const core::Request& request, core::Duration late) = 0;
 };
 
 // A call's frame, made by the server when the call arrives.
 struct CallContext {
+  std::string call_id;  // unique, made by the server: idempotency keys derive from it
   core::SteadyTime arrival;
   std::optional<core::SteadyTime> deadline;  // the caller's, on the steady clock
   std::stop_token cancelled;                 // the caller has gone; requested on the loop's thread

@@ -53,7 +53,7 @@ struct RetryOptions {
 
 struct RouteCacheOptions {
   bool enabled = true;
-  double min_similarity = 0.85;                       // [0, 1]
+  double min_similarity = 0.85;                      // [0, 1]
   core::Duration max_age = std::chrono::hours(168);  // > 0
 };
 

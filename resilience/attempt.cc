@@ -1,0 +1,172 @@
+#include "resilience/attempt.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::resilience {
+namespace {
+
+using core::OutcomeKind;
+using core::SteadyTime;
+
+// After the finish reason only usage and the end of the stream can follow.
+constexpr core::Duration kTrailerWait = std::chrono::seconds(1);
+
+class TimedSink final : public core::AttemptSink {
+ public:
+  TimedSink(core::Loop& loop, AttemptLimits limits) : loop_(loop), limits_(std::move(limits)) {
+    end_.started = last_sign_ = loop_.Now();
+    Arm();
+  }
+  ~TimedSink() override { loop_.CancelTimer(timer_); }
+
+  std::stop_token stop_token() const { return stop_.get_token(); }
+
+  void Interrupt(OutcomeKind verdict) {
+    if (verdict_) return;
+    verdict_ = verdict;
+    stop_.request_stop();
+  }
+  void Hurry() { Interrupt(end_.has_content() ? OutcomeKind::kOutOfTime : kShortened); }
+
+  AttemptEnd Finish(core::Outcome outcome) {
+    end_.outcome = std::move(outcome);
+    end_.ended = loop_.Now();
+    if (end_.outcome.kind == OutcomeKind::kCancelled && verdict_) end_.outcome.kind = *verdict_;
+    if (end_.outcome.kind == OutcomeKind::kComplete) SettleComplete();
+    return std::move(end_);
+  }
+
+  void OnConnected() override {
+    connected_ = true;
+    Arm();
+  }
+  void OnText(std::string_view text) override {
+    if (text.empty()) return;
+    const bool first = !end_.has_content();
+    end_.text += text;
+    Sign(first);
+  }
+  void OnToolCall(int index, std::string_view id, std::string_view name,
+                  std::string_view arguments) override {
+    const bool first = !end_.has_content();
+    if (end_.tool_calls.size() <= static_cast<size_t>(index)) end_.tool_calls.resize(index + 1);
+    core::ToolCall& call = end_.tool_calls[index];
+    if (!id.empty()) call.id = id;
+    if (!name.empty()) call.name = name;
+    call.arguments += arguments;
+    Sign(first);
+  }
+  void OnReasoning() override { Sign(!any_sign_); }
+  void OnUsage(const core::Usage& usage) override {
+    end_.usage = usage;
+    end_.usage_told = true;
+  }
+  void OnFinish(core::FinishReason reason) override {
+    end_.finish_reason = reason;
+    finished_at_ = loop_.Now();
+    Arm();
+  }
+
+ private:
+  static constexpr OutcomeKind kShortened = OutcomeKind::kTimeoutShortened;
+
+  struct Limit {
+    SteadyTime at = SteadyTime::max();
+    OutcomeKind verdict = OutcomeKind::kTimeout;
+
+    // The earlier one; of two at the same time the one that was there first.
+    void Tighten(SteadyTime other, OutcomeKind other_verdict) {
+      if (other < at) *this = {other, other_verdict};
+    }
+  };
+
+  Limit Next() const {
+    Limit limit;
+    if (finished_at_) {
+      limit.Tighten(core::SaturatingAdd(*finished_at_, kTrailerWait), OutcomeKind::kComplete);
+      limit.Tighten(limits_.end_by, OutcomeKind::kComplete);
+      return limit;
+    }
+    const AttemptTimeouts& timeouts = limits_.timeouts;
+    const bool content = end_.has_content();
+    if (any_sign_) {
+      limit.Tighten(core::SaturatingAdd(last_sign_, timeouts.idle), OutcomeKind::kTimeout);
+    } else {
+      limit.Tighten(After(timeouts.first_token), OutcomeKind::kTimeout);
+      if (!connected_) limit.Tighten(After(timeouts.connect), OutcomeKind::kTimeout);
+    }
+    if (timeouts.attempt) {
+      limit.Tighten(After(*timeouts.attempt),
+                    content ? OutcomeKind::kOutOfTime : OutcomeKind::kTimeout);
+    }
+    if (content) {
+      limit.Tighten(limits_.end_by, OutcomeKind::kOutOfTime);
+    } else {
+      limit.Tighten(limits_.first_content_by, kShortened);
+    }
+    return limit;
+  }
+
+  SteadyTime After(core::Duration d) const { return core::SaturatingAdd(end_.started, d); }
+
+  // Content or reasoning has come. Only the first of a kind changes which limits apply; later ones
+  // only move the idle limit on, which the timer finds out when it fires.
+  void Sign(bool rearm) {
+    last_sign_ = loop_.Now();
+    any_sign_ = true;
+    if (rearm) Arm();
+  }
+
+  void Arm() {
+    loop_.CancelTimer(timer_);
+    timer_ = loop_.CallAt(Next().at, [this] { OnTimer(); });
+  }
+
+  void OnTimer() {
+    const Limit limit = Next();
+    if (loop_.Now() < limit.at) {
+      Arm();
+    } else {
+      Interrupt(limit.verdict);
+    }
+  }
+
+  void SettleComplete() {
+    using core::FinishReason;
+    if (end_.finish_reason == FinishReason::kContentFilter ||
+        end_.finish_reason == FinishReason::kRefusal) {
+      end_.outcome.kind = OutcomeKind::kRefusal;
+    } else if (!end_.has_content()) {
+      end_.outcome.kind = OutcomeKind::kMalformed;
+      end_.outcome.error = "the answer is empty";
+    }
+  }
+
+  core::Loop& loop_;
+  const AttemptLimits limits_;
+  std::stop_source stop_;
+  std::optional<OutcomeKind> verdict_;
+  core::TimerId timer_ = 0;
+  bool connected_ = false;
+  bool any_sign_ = false;
+  SteadyTime last_sign_;
+  std::optional<SteadyTime> finished_at_;
+  AttemptEnd end_;
+};
+
+}  // namespace
+
+core::Task<AttemptEnd> RunAttempt(core::Loop& loop, core::Provider& provider,
+                                  const core::Request& request, core::Attempt attempt,
+                                  AttemptLimits limits, std::stop_token cancelled,
+                                  std::stop_token hurry) {
+  TimedSink sink(loop, std::move(limits));
+  std::stop_callback on_cancel(cancelled, [&] { sink.Interrupt(OutcomeKind::kCancelled); });
+  std::stop_callback on_hurry(hurry, [&] { sink.Hurry(); });
+  attempt.stop = sink.stop_token();
+  core::Outcome outcome = co_await provider.Stream(request, attempt, sink);
+  co_return sink.Finish(std::move(outcome));
+}
+
+}  // namespace holdfast::resilience

@@ -1,0 +1,740 @@
+#include "resilience/call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/wait.h"
+#include "resilience/backoff.h"
+#include "resilience/cost.h"
+#include "resilience/json_check.h"
+
+namespace holdfast::resilience {
+namespace {
+
+using core::Duration;
+using core::OutcomeKind;
+using core::SteadyTime;
+using Same = OutcomeRule::SameTarget;
+
+constexpr int kMaxCooldownWaiters = 100;
+// A lookup never holds an answer up for longer than this, however much time is left.
+constexpr Duration kLookupTime = std::chrono::seconds(1);
+// The part of the ladder's end that a lookup may use; the rest is for writing the answer.
+constexpr Duration kLookupTail = std::chrono::milliseconds(150);
+
+size_t AcceptedSteps(const Route& route, core::Degradation worst) {
+  return worst == core::Degradation::kNone ? 1 : route.chain.size();
+}
+
+core::Degradation WorstOf(const Route& route, const core::Request& request) {
+  return request.worst_acceptable.value_or(route.worst_acceptable);
+}
+
+std::optional<double> LesserOf(std::optional<double> a, std::optional<double> b) {
+  if (a && b) return std::min(*a, *b);
+  return a ? a : b;
+}
+
+// One of the waiters for a target's cooldown, of which there may be only so many.
+class CooldownWaiter {
+ public:
+  explicit CooldownWaiter(std::atomic<int>& waiters)
+      : waiters_(waiters), admitted_(waiters.fetch_add(1) < kMaxCooldownWaiters) {}
+  ~CooldownWaiter() { waiters_.fetch_sub(1); }
+  CooldownWaiter(const CooldownWaiter&) = delete;
+  CooldownWaiter& operator=(const CooldownWaiter&) = delete;
+  bool admitted() const { return admitted_; }
+
+ private:
+  std::atomic<int>& waiters_;
+  const bool admitted_;
+};
+
+}  // namespace
+
+Call::StepEnd Call::EndOf(std::string_view skip_reason) {
+  if (skip_reason == "inexpressible") return StepEnd::kInexpressible;
+  for (std::string_view limit : {"cooldown", "limiter", "cost", "no_price"}) {
+    if (skip_reason == limit) return StepEnd::kLimited;
+  }
+  return StepEnd::kFailed;
+}
+
+Call::Call(Engine& engine, const core::Request& request, const CallContext& context,
+           LiveRoute& route)
+    : engine_(engine),
+      request_(request),
+      context_(context),
+      route_(route),
+      options_(route.options()),
+      plan_(options_, context.arrival, context.deadline, engine.options_.max_timeout),
+      prompt_(core::MeasurePrompt(request)),
+      steps_(AcceptedSteps(options_, WorstOf(options_, request))),
+      on_cancel_(context.cancelled, [this] { interrupt_.request_stop(); }),
+      on_hurry_(context.hurry, [this] { interrupt_.request_stop(); }),
+      ends_(steps_, StepEnd::kUntried) {}
+
+// ---------------------------------------------------------------------------------- the chain
+
+core::Task<void> Call::WalkChain() {
+  while (true) {
+    const int used_before = attempts_used_;
+    for (size_t i = 0; i < steps_ && !settled(); ++i) co_await TryTarget(i);
+    if (settled()) co_return;
+    if (NoneIsCapable()) co_return;
+    if (attempts_used_ > used_before) break;
+    const bool waited = co_await WaitForCooldown();
+    if (settled()) co_return;
+    if (!waited) break;
+  }
+  if (refusal_) settled_ = std::move(*refusal_);
+}
+
+core::Task<void> Call::TryTarget(size_t index) {
+  const Step& step = options_.chain[index];
+  Target& target = route_.target(index);
+  if (std::string reason = WhyNot(step); !reason.empty()) {
+    ends_[index] = EndOf(reason);
+    Skip(step, std::move(reason));
+    co_return;
+  }
+  StepRun run{.index = index, .end_by = plan_.chain_end()};
+  if (step.share) run.end_by = Now() + core::Scale(Remaining(), *step.share);
+
+  Next next = Next::kAgain;
+  while (next == Next::kAgain) {
+    std::string denied = TimeIsUp() ? "no_time" : "";
+    std::optional<Permits> permits;
+    if (denied.empty()) permits = Acquire(target, denied);
+    if (!permits) {
+      if (run.token) run.token->Refund();
+      if (run.number == 1) ends_[index] = EndOf(denied);
+      Skip(step, std::move(denied));
+      co_return;
+    }
+    ++attempts_used_;
+    core::Attempt attempt;
+    attempt.idempotency_key = context_.call_id + "-" + std::to_string(index);
+    attempt.number = run.number;
+    const AttemptLimits limits{.timeouts = step.timeouts,
+                               .first_content_by = core::SaturatingAdd(Now(), GivenTo(run)),
+                               .end_by = run.end_by};
+    AttemptEnd end = co_await Attempt(step, std::move(attempt), limits, run.resent);
+    run.token.reset();
+    Report(target, std::move(*permits), end, run.number == 1);
+    next = AfterAttempt(run, end);
+    if (next == Next::kAgain) {
+      co_await core::Sleep(engine_.loop_, Now() + run.delay, interrupt_.get_token());
+      SettleIfCancelled();
+    }
+    if (settled()) break;
+  }
+  if (settled() && run.token) run.token->Refund();
+}
+
+// One attempt, and the one free resend on a pooled connection that turned out to be dead.
+core::Task<AttemptEnd> Call::Attempt(const Step& step, core::Attempt attempt, AttemptLimits limits,
+                                     bool& resent) {
+  core::Provider& provider = engine_.ProviderOf(step.target);
+  AttemptEnd end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
+                                       context_.cancelled, context_.hurry);
+  if (end.outcome.kind == OutcomeKind::kPooledReset && !resent) {
+    resent = true;
+    engine_.observer_.OnAttempt(request_, Record(step, end, Duration::zero()));
+    end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
+                              context_.cancelled, context_.hurry);
+  }
+  if (end.outcome.kind == OutcomeKind::kPooledReset) end.outcome.kind = OutcomeKind::kConnect;
+  CheckJson(end);
+  co_return end;
+}
+
+core::Task<bool> Call::WaitForCooldown() {
+  if (TimeIsUp()) co_return false;
+  const SteadyTime now = Now();
+  std::optional<size_t> earliest;
+  for (size_t i = 0; i < steps_; ++i) {
+    const SteadyTime until = route_.target(i).CooldownUntil();
+    if (until <= now || !WhyNot(options_.chain[i]).empty()) continue;
+    if (!route_.target(i).breaker.WouldAdmit(until)) continue;
+    if (!earliest || until < route_.target(*earliest).CooldownUntil()) earliest = i;
+  }
+  if (!earliest) co_return false;
+  Target& target = route_.target(*earliest);
+  const Duration wait = target.CooldownUntil() - now;
+  if (wait > options_.retry.max_wait) co_return false;
+  const Duration delay = AfterCooldown(wait, engine_.random_);
+  const Duration spare = Remaining() - Reserve(Remaining(), options_.min_useful, Later(*earliest));
+  if (delay + options_.min_useful > spare) co_return false;
+  const CooldownWaiter waiter(target.cooldown_waiters);
+  if (!waiter.admitted()) co_return false;
+  co_await core::Sleep(engine_.loop_, now + delay, interrupt_.get_token());
+  SettleIfCancelled();
+  co_return !settled();
+}
+
+// Why the step is not even a candidate, whatever the state of its target; empty if it is one.
+std::string Call::WhyNot(const Step& step) const {
+  if (engine_.ProviderOf(step.target).Inexpressible(request_)) return "inexpressible";
+  if (context_floor_ && step.context_window && *step.context_window <= *context_floor_) {
+    return "context_window";
+  }
+  const auto limit = LesserOf(request_.max_cost_usd, options_.max_cost_usd);
+  if (limit) {
+    if (!step.price) return "no_price";
+    const int64_t output = request_.max_output_tokens.value_or(step.max_output_tokens);
+    if (Sunk() + EstimateCost(*step.price, prompt_, output) > *limit) return "cost";
+  }
+  return "";
+}
+
+std::optional<Call::Permits> Call::Acquire(Target& target, std::string& denied) const {
+  if (target.CooldownUntil() > Now()) {
+    denied = "cooldown";
+    return std::nullopt;
+  }
+  std::optional<Limiter::Permit> limiter = target.limiter.Acquire();
+  if (!limiter) {
+    denied = "limiter";
+    return std::nullopt;
+  }
+  std::optional<Breaker::Permit> breaker = target.breaker.Acquire(plan_.soft_deadline());
+  if (!breaker) {
+    denied = "breaker_open";
+    return std::nullopt;
+  }
+  return Permits{std::move(*limiter), std::move(*breaker)};
+}
+
+// ------------------------------------------------------------------- booking what has happened
+
+void Call::Report(Target& target, Permits permits, const AttemptEnd& end, bool first_attempt) {
+  const OutcomeRule& rule = RuleOf(end.outcome.kind);
+  switch (rule.limiter) {
+    case OutcomeRule::LimiterEffect::kSuccess:
+      permits.limiter.Success();
+      break;
+    case OutcomeRule::LimiterEffect::kDrop:
+      permits.limiter.Drop();
+      break;
+    case OutcomeRule::LimiterEffect::kIgnore:
+      permits.limiter.Ignore();
+      break;
+  }
+  const bool observed = !end.has_content() && end.ended - end.started >= kMinObservation;
+  switch (rule.breaker) {
+    case OutcomeRule::BreakerEffect::kSuccess:
+      permits.breaker.Success();
+      break;
+    case OutcomeRule::BreakerEffect::kFailure:
+      permits.breaker.Failure(end.outcome.retry_after);
+      break;
+    case OutcomeRule::BreakerEffect::kNeutral:
+      permits.breaker.Neutral();
+      break;
+    case OutcomeRule::BreakerEffect::kCensored:
+      observed ? permits.breaker.Censored() : permits.breaker.Neutral();
+      break;
+  }
+  if (rule.breaker == OutcomeRule::BreakerEffect::kSuccess) {
+    target.credential.quarantine.OnAuthSuccess();
+    if (first_attempt) route_.budget().OnFirstAttemptSuccess();
+  } else if (end.outcome.kind != OutcomeKind::kCancelled) {
+    target.last_failure = end.outcome.kind;
+  }
+}
+
+void Call::BindCooldown(Target& target, const AttemptEnd& end, Duration own_delay) {
+  using C = OutcomeRule::Cooldown;
+  const C what = RuleOf(end.outcome.kind).cooldown;
+  std::optional<Duration> told = end.outcome.retry_after;
+  if (told) told = std::min(*told, kMaxRetryAfter);
+  const bool whole_credential =
+      what == C::kQuota ||
+      (what == C::kRateLimit && target.options.rate_limit_scope == RateLimitScope::kCredential);
+  Cooldown& bound = whole_credential ? target.credential.cooldown : target.cooldown;
+  switch (what) {
+    case C::kNone:
+      return;
+    case C::kIfTold:
+      if (told) bound.ExtendTo(end.ended + *told, core::Name(end.outcome.kind));
+      return;
+    case C::kRateLimit:
+      bound.ExtendTo(end.ended + told.value_or(own_delay), "rate_limited");
+      return;
+    case C::kQuota:
+      bound.ExtendTo(end.ended + told.value_or(kQuotaCooldown), "quota");
+      return;
+    case C::kQuarantine: {
+      const Duration rest = target.credential.quarantine.OnAuthFailure();
+      const Duration longest = std::max(rest, told.value_or(Duration::zero()));
+      if (longest > Duration::zero()) {
+        target.credential.cooldown.ExtendTo(end.ended + longest, "auth");
+      }
+      return;
+    }
+  }
+}
+
+void Call::CheckJson(AttemptEnd& end) const {
+  if (end.outcome.kind != OutcomeKind::kComplete || !end.tool_calls.empty()) return;
+  if (std::string why = WhyNotJson(request_.response_format, end.text); !why.empty()) {
+    end.outcome.kind = OutcomeKind::kInvalidJson;
+    end.outcome.error = std::move(why);
+  }
+}
+
+void Call::KeepForSalvage(const core::TargetName& target, const AttemptEnd& end) {
+  const bool text_only =
+      request_.response_format.kind == core::ResponseFormat::Kind::kText && end.tool_calls.empty();
+  if (!RuleOf(end.outcome.kind).salvage || !text_only || end.text.empty()) return;
+  if (salvage_ && salvage_->text.size() >= end.text.size()) return;
+  salvage_ = Salvage{end.text, target, records_.back().usage};
+}
+
+core::AttemptRecord& Call::Record(const Step& step, const AttemptEnd& end, Duration delay) {
+  core::AttemptRecord record;
+  record.target = step.target;
+  record.outcome = core::Name(end.outcome.kind);
+  record.http_status = end.outcome.http_status;
+  record.error = end.outcome.error;
+  record.start_offset = end.started - context_.arrival;
+  record.duration = end.ended - end.started;
+  record.delay_before = delay;
+  record.usage = end.usage;
+  const bool complete = RuleOf(end.outcome.kind).breaker == OutcomeRule::BreakerEffect::kSuccess ||
+                        end.outcome.kind == OutcomeKind::kInvalidJson;
+  if (end.has_content() && !(complete && end.usage_told)) {
+    size_t bytes = end.text.size();
+    for (const core::ToolCall& call : end.tool_calls) bytes += call.arguments.size();
+    record.usage_estimated = true;
+    record.usage.output_tokens = std::max(record.usage.output_tokens, EstimateTextTokens(bytes));
+    if (record.usage.input_tokens == 0) record.usage.input_tokens = EstimatePromptTokens(prompt_);
+  }
+  if (step.price) record.cost_usd = CostOf(*step.price, record.usage);
+  records_.push_back(std::move(record));
+  return records_.back();
+}
+
+void Call::Skip(const Step& step, std::string reason) {
+  core::AttemptRecord record;
+  record.target = step.target;
+  record.skipped = true;
+  record.outcome = std::move(reason);
+  record.start_offset = Now() - context_.arrival;
+  if (record.outcome == "inexpressible") {
+    record.error = engine_.ProviderOf(step.target).Inexpressible(request_).value_or("");
+  }
+  engine_.observer_.OnAttempt(request_, record);
+  records_.push_back(std::move(record));
+}
+
+// --------------------------------------------------------------- what follows from an attempt
+
+Call::Next Call::AfterAttempt(StepRun& run, AttemptEnd& end) {
+  const Step& step = options_.chain[run.index];
+  Target& target = route_.target(run.index);
+  const OutcomeRule& rule = RuleOf(end.outcome.kind);
+  core::AttemptRecord& record = Record(step, end, run.delay);
+  KeepForSalvage(step.target, end);
+  run.delay = Duration::zero();
+
+  if (end.outcome.kind == OutcomeKind::kComplete) {
+    engine_.observer_.OnAttempt(request_, record);
+    SettleAnswer(run.index, std::move(end));
+    return Next::kSettled;
+  }
+  if (end.outcome.kind == OutcomeKind::kCancelled) {
+    engine_.observer_.OnAttempt(request_, record);
+    SettleError({.code = core::ErrorCode::kCancelled,
+                 .reason = "CANCELLED",
+                 .message = "the caller cancelled the call"});
+    return Next::kSettled;
+  }
+  ends_[run.index] = rule.request_at_fault ? StepEnd::kRequestAtFault
+                     : rule.cooldown == OutcomeRule::Cooldown::kRateLimit ||
+                             rule.cooldown == OutcomeRule::Cooldown::kQuota
+                         ? StepEnd::kLimited
+                         : StepEnd::kFailed;
+
+  // A told wait binds everyone; a 429 without one binds by this request's own jittered delay.
+  const bool may_sleep = rule.same != Same::kNever || end.outcome.should_retry == true;
+  Duration delay{};
+  if (end.outcome.retry_after) {
+    delay = may_sleep ? AfterRetryAfter(*end.outcome.retry_after, engine_.random_)
+                      : *end.outcome.retry_after;
+  } else if (may_sleep) {
+    delay = FullJitter(options_.retry.backoff, run.backoff_index, engine_.random_);
+  }
+  BindCooldown(target, end, delay);
+
+  record.retry_skipped = WhyNoRetry(run, end, delay);
+  engine_.observer_.OnAttempt(request_, record);
+  if (record.retry_skipped.empty()) {
+    run.delay = delay;
+    run.backoff_index = end.outcome.retry_after ? 0 : run.backoff_index + 1;
+    ++run.number;
+    engine_.observer_.OnRetry(request_, record, delay);
+    return Next::kAgain;
+  }
+  if (end.outcome.kind == OutcomeKind::kRefusal) {
+    if (options_.on_refusal == OnRefusal::kFinal || run.index + 1 == steps_) {
+      if (refusal_) return Next::kStepOver;
+      SettleAnswer(run.index, std::move(end));
+      return Next::kSettled;
+    }
+    if (!refusal_) {
+      SettleAnswer(run.index, std::move(end));
+      refusal_ = std::get<core::Answer>(std::move(*settled_));
+      settled_.reset();
+    }
+    return Next::kStepOver;
+  }
+  if (rule.request_at_fault) SettleRequestFault(run, end.outcome);
+  return settled() ? Next::kSettled : Next::kStepOver;
+}
+
+bool Call::Retryable(StepRun& run, const core::Outcome& outcome) const {
+  if (outcome.should_retry == false) return false;
+  const bool told_to = outcome.should_retry == true && outcome.kind != OutcomeKind::kRefusal;
+  switch (RuleOf(outcome.kind).same) {
+    case Same::kYes:
+    case Same::kAfterWait:
+      return true;
+    case Same::kIfNoOtherTarget:
+      if (!AnotherAdmits(run.index)) return true;
+      break;
+    case Same::kOnce:
+      if (!run.once_used) {
+        run.once_used = true;
+        return true;
+      }
+      return false;
+    case Same::kResend:  // done by Attempt
+    case Same::kNever:
+      break;
+  }
+  if (!told_to || run.once_used) return false;
+  run.once_used = true;
+  return true;
+}
+
+// The checks before a sleep, in their order; takes the budget's token when all others pass.
+std::string Call::WhyNoRetry(StepRun& run, const AttemptEnd& end, Duration delay) {
+  const OutcomeRule& rule = RuleOf(end.outcome.kind);
+  const RetryOptions& retry = options_.retry;
+  const Target& target = route_.target(run.index);
+  if (context_.hurry.stop_requested()) return "no_time";
+  if (!Retryable(run, end.outcome)) return "not_retryable";
+  if (run.number > retry.max_retries) return "max_retries";
+  if (attempts_used_ + 1 + Later(run.index) > retry.max_attempts) return "max_attempts";
+  const bool another = AnotherAdmits(run.index);
+  if (rule.next == OutcomeRule::NextTarget::kPreferred && another) return "next_target_preferred";
+
+  const SteadyTime then = core::SaturatingAdd(Now(), delay);
+  if (target.CooldownUntil() > then) return "cooldown";
+  if (!target.breaker.WouldAdmit(then)) return "breaker_open";
+  if (end.outcome.retry_after || rule.same == Same::kAfterWait) {
+    const Duration wait = std::min(end.outcome.retry_after.value_or(delay), kMaxRetryAfter);
+    if (wait > (another ? retry.prefer_wait : retry.max_wait) && wait > retry.prefer_wait) {
+      return "retry_after";
+    }
+  }
+  const Duration remaining = Remaining();
+  const Duration spare =
+      options_.chain[run.index].share
+          ? std::min(run.end_by - Now(), remaining)
+          : remaining - Reserve(remaining, options_.min_useful, Later(run.index));
+  if (core::SaturatingAdd(delay, options_.min_useful) > spare) return "no_time";
+  if (std::string reason = WhyNot(options_.chain[run.index]); !reason.empty()) return reason;
+  RetryBudget::Withdrawal withdrawal = route_.budget().Withdraw(rule.maybe_billed ? 2 : 1);
+  if (!withdrawal.token) {
+    return *withdrawal.denied == RetryBudget::Denial::kTokens ? "retry_budget"
+                                                              : "retries_in_flight";
+  }
+  run.token = std::move(withdrawal.token);
+  return "";
+}
+
+void Call::SettleRequestFault(const StepRun& run, const core::Outcome& outcome) {
+  const Step& step = options_.chain[run.index];
+  core::Error error{.code = core::ErrorCode::kInvalidArgument, .reason = "PROVIDER_REJECTED"};
+  error.message = step.target.provider + " rejected the request";
+  if (outcome.kind == OutcomeKind::kContextLength) {
+    context_floor_ = std::max(context_floor_.value_or(0), step.context_window.value_or(0));
+    for (size_t i = run.index + 1; i < steps_; ++i) {
+      const std::string reason = WhyNot(options_.chain[i]);
+      if (reason != "context_window" && reason != "inexpressible") return;
+    }
+    error.reason = "CONTEXT_LENGTH_EXCEEDED";
+    error.message = "the prompt is longer than the context of " + step.target.model;
+  }
+  if (FailedBefore(run.index)) return;
+  if (!outcome.error.empty()) error.message += ": " + outcome.error;
+  SettleError(std::move(error));
+}
+
+void Call::SettleAnswer(size_t index, AttemptEnd end) {
+  const core::TargetName& target = options_.chain[index].target;
+  if (end.outcome.kind == OutcomeKind::kComplete) Store(end, target);
+  core::Answer answer;
+  answer.text = std::move(end.text);
+  answer.tool_calls = std::move(end.tool_calls);
+  answer.finish_reason = end.finish_reason;
+  if (end.outcome.kind == OutcomeKind::kRefusal &&
+      answer.finish_reason == core::FinishReason::kUnspecified) {
+    answer.finish_reason = core::FinishReason::kContentFilter;
+  }
+  answer.usage = records_.back().usage;
+  answer.degradation = index == 0 ? core::Degradation::kNone : core::Degradation::kFallbackModel;
+  answer.served_by = target;
+  settled_ = std::move(answer);
+}
+
+void Call::Store(const AttemptEnd& end, const core::TargetName& target) {
+  const bool wanted = engine_.cache_ != nullptr && options_.cache.enabled &&
+                      request_.cache.mode != core::CacheControl::Mode::kOff &&
+                      !request_.cache.no_store && core::AnswerCache::Cacheable(request_);
+  const bool whole = end.tool_calls.empty() && !end.text.empty() &&
+                     end.finish_reason != core::FinishReason::kLength;
+  if (!wanted || !whole) return;
+  engine_.cache_->Store(request_,
+                        {.text = end.text, .provider = target.provider, .model = target.model});
+}
+
+// ---------------------------------------------------------------------- below the chain
+
+core::Task<void> Call::ServeStale() {
+  const bool wanted = engine_.cache_ != nullptr && options_.cache.enabled &&
+                      Worst() >= core::Degradation::kStale &&
+                      request_.cache.mode != core::CacheControl::Mode::kOff &&
+                      core::AnswerCache::Cacheable(request_);
+  if (!wanted) co_return;
+  core::CacheQuery query;
+  query.min_similarity =
+      std::max(options_.cache.min_similarity, request_.cache.min_similarity.value_or(0));
+  query.max_age =
+      std::min(options_.cache.max_age, request_.cache.max_age.value_or(Duration::max()));
+  const SteadyTime by =
+      std::min(Now() + kLookupTime, plan_.soft_deadline() - kLadderEnd + kLookupTail);
+  std::optional<core::CacheHit> hit =
+      co_await engine_.cache_->Lookup(engine_.loop_, request_, query, by);
+  SettleIfCancelled();
+  if (settled() || !hit) co_return;
+  core::Answer answer;
+  answer.text = hit->text;
+  answer.finish_reason = core::FinishReason::kStop;
+  answer.degradation = core::Degradation::kStale;
+  answer.served_by = core::TargetName{hit->provider, hit->model};
+  answer.cache_hit = std::move(hit);
+  settled_ = std::move(answer);
+}
+
+core::Task<void> Call::ServePartial() {
+  if (Worst() < core::Degradation::kPartial) co_return;
+  if (!salvage_) co_await ServeBasicAnswer();
+  // Where no target can express the request, no waiting helps: the caller must hear of it.
+  if (settled() || NoneIsCapable()) co_return;
+  core::Answer answer;
+  answer.degradation = core::Degradation::kPartial;
+  answer.notice = options_.partial.notice;
+  if (salvage_) {
+    answer.text = std::move(salvage_->text);
+    answer.usage = salvage_->usage;
+    answer.served_by = salvage_->target;
+  } else {
+    answer.text = answer.notice;
+  }
+  settled_ = std::move(answer);
+}
+
+core::Task<void> Call::ServeBasicAnswer() {
+  if (route_.partial_target() == nullptr) co_return;
+  const Step& step = *options_.partial.target;
+  Target& target = *route_.partial_target();
+  const Duration left = plan_.soft_deadline() - Now() - kLadderEnd;
+  std::string denied = WhyNot(step);
+  if (denied.empty() && (left < options_.min_useful || context_.hurry.stop_requested())) {
+    denied = "no_time";
+  }
+  std::optional<Permits> permits;
+  if (denied.empty()) permits = Acquire(target, denied);
+  if (!permits) {
+    Skip(step, std::move(denied));
+    co_return;
+  }
+  const SteadyTime by = Now() + left;
+  core::Attempt attempt;
+  attempt.idempotency_key = context_.call_id + "-partial";
+  const AttemptLimits limits{.timeouts = step.timeouts, .first_content_by = by, .end_by = by};
+  bool resent = false;
+  AttemptEnd end = co_await Attempt(step, std::move(attempt), limits, resent);
+  Report(target, std::move(*permits), end, /*first_attempt=*/true);
+  BindCooldown(target, end, Duration::zero());
+  core::AttemptRecord& record = Record(step, end, Duration::zero());
+  KeepForSalvage(step.target, end);
+  engine_.observer_.OnAttempt(request_, record);
+  SettleIfCancelled();
+  if (settled() || end.outcome.kind != OutcomeKind::kComplete) co_return;
+  core::Answer answer;
+  answer.text = std::move(end.text);
+  answer.tool_calls = std::move(end.tool_calls);
+  answer.finish_reason = end.finish_reason;
+  answer.usage = record.usage;
+  answer.degradation = core::Degradation::kPartial;
+  answer.notice = options_.partial.notice;
+  answer.served_by = step.target;
+  settled_ = std::move(answer);
+}
+
+// ----------------------------------------------------------------------------- the ends
+
+void Call::SettleExpired() {
+  const Duration late = Now() - plan_.deadline();
+  engine_.observer_.OnExpired(request_, late);
+  SettleError({.code = core::ErrorCode::kDeadlineExceeded,
+               .reason = "DEADLINE_EXCEEDED",
+               .message = "the deadline had passed before any work was done"});
+}
+
+void Call::SettleShed(Admission::Refusal refusal) {
+  if (refusal == Admission::Refusal::kCancelled) {
+    SettleError({.code = core::ErrorCode::kCancelled,
+                 .reason = "CANCELLED",
+                 .message = "the caller cancelled the call"});
+  } else if (refusal == Admission::Refusal::kClosed) {
+    SettleError({.code = core::ErrorCode::kUnavailable,
+                 .reason = "SHUTTING_DOWN",
+                 .message = "the server is shutting down"});
+  } else {
+    SettleError({.code = core::ErrorCode::kResourceExhausted,
+                 .reason = "SHED",
+                 .message = "the server has as many requests in progress as it may have",
+                 .retry_after = std::chrono::seconds(1)});
+  }
+}
+
+void Call::SettleFailed() {
+  core::Error error;
+  if (NoneIsCapable()) {
+    error = {.code = core::ErrorCode::kInvalidArgument,
+             .reason = "NO_CAPABLE_TARGET",
+             .message = "no target of the route can express the request"};
+    if (!records_.empty() && !records_.front().error.empty()) {
+      error.message += ": " + records_.front().error;
+    }
+  } else if (Now() >= plan_.deadline()) {
+    error = {.code = core::ErrorCode::kDeadlineExceeded,
+             .reason = "DEADLINE_EXCEEDED",
+             .message = "the deadline has passed"};
+  } else if (std::ranges::all_of(ends_, [](StepEnd e) {
+               return e == StepEnd::kLimited || e == StepEnd::kInexpressible;
+             })) {
+    error = {.code = core::ErrorCode::kResourceExhausted,
+             .reason = "ALL_TARGETS_LIMITED",
+             .message = "every target was stopped by rate, quota, cooldown, concurrency or cost",
+             .retry_after = EarliestReady()};
+  } else {
+    error = {.code = core::ErrorCode::kUnavailable,
+             .reason = "ALL_TARGETS_FAILED",
+             .message = "no target of the route could answer",
+             .retry_after = EarliestReady()};
+  }
+  SettleError(std::move(error));
+}
+
+void Call::SettleError(core::Error error) { settled_ = std::move(error); }
+
+void Call::SettleIfCancelled() {
+  if (settled() || !context_.cancelled.stop_requested()) return;
+  SettleError({.code = core::ErrorCode::kCancelled,
+               .reason = "CANCELLED",
+               .message = "the caller cancelled the call"});
+}
+
+core::Result Call::Finish() {
+  core::Result result;
+  result.value = std::move(*settled_);
+  result.cost_usd = Sunk();
+  result.attempts = std::move(records_);
+  result.time_budget = {.total = plan_.total(), .used = Now() - context_.arrival};
+  return result;
+}
+
+// ------------------------------------------------------------------------------ questions
+
+bool Call::TimeIsUp() const {
+  return context_.hurry.stop_requested() || Remaining() < options_.min_useful;
+}
+
+// Later steps that may still be tried: each has one attempt, and min_useful, kept for it.
+int Call::Later(size_t index) const {
+  int later = 0;
+  for (size_t i = index + 1; i < steps_; ++i) {
+    if (WhyNot(options_.chain[i]).empty()) ++later;
+  }
+  return later;
+}
+
+Duration Call::GivenTo(const StepRun& run) const {
+  const Duration remaining = Remaining();
+  if (options_.chain[run.index].share) return std::min(run.end_by - Now(), remaining);
+  return remaining - Reserve(remaining, options_.min_useful, Later(run.index));
+}
+
+bool Call::AnotherAdmits(size_t index) const {
+  const SteadyTime now = Now();
+  if (TimeIsUp() || attempts_used_ >= options_.retry.max_attempts) return false;
+  for (size_t i = index + 1; i < steps_; ++i) {
+    const Target& target = route_.target(i);
+    if (target.CooldownUntil() <= now && target.limiter.WouldAdmit() &&
+        target.breaker.WouldAdmit(now) && WhyNot(options_.chain[i]).empty()) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Whether an earlier target failed by no fault of the request.
+bool Call::FailedBefore(size_t index) const {
+  for (const core::AttemptRecord& record : records_) {
+    if (record.skipped) continue;
+    for (size_t i = 0; i < index; ++i) {
+      if (options_.chain[i].target == record.target && ends_[i] != StepEnd::kRequestAtFault) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool Call::NoneIsCapable() const {
+  return std::ranges::all_of(ends_, [](StepEnd end) { return end == StepEnd::kInexpressible; });
+}
+
+core::Degradation Call::Worst() const { return WorstOf(options_, request_); }
+
+// How long until some target of the chain may admit again; a second if one would now, so that
+// nobody is told to come back at once to what has just failed.
+std::optional<Duration> Call::EarliestReady() const {
+  std::optional<Duration> earliest;
+  for (size_t i = 0; i < steps_; ++i) {
+    const std::string reason = WhyNot(options_.chain[i]);
+    if (!reason.empty()) continue;
+    const Target& target = route_.target(i);
+    const SteadyTime ready = std::max(target.CooldownUntil(), target.breaker.ReadyAt());
+    if (ready == SteadyTime::max()) continue;
+    const Duration wait = ready - Now();
+    if (!earliest || wait < *earliest) earliest = wait;
+  }
+  if (earliest && *earliest <= Duration::zero()) earliest = std::chrono::seconds(1);
+  return earliest;
+}
+
+double Call::Sunk() const {
+  double sum = 0;
+  for (const core::AttemptRecord& record : records_) sum += record.cost_usd;
+  return sum;
+}
+
+}  // namespace holdfast::resilience
