@@ -52,6 +52,7 @@ struct Outcome {
   std::optional<Duration> retry_after;     // > 0; from headers or body, in the documented order
   std::optional<bool> should_retry;        // x-should-retry
   bool reused_connection = false;
+  uint64_t skipped_events = 0;             // lines and events of the stream that could not be read
 };
 
 }  // namespace holdfast::core
