@@ -47,6 +47,11 @@ class HttpHeaders {
     }
   }
 
+  // More of the value of the header added last (a folded line).
+  void Continue(std::string_view more) {
+    if (!headers_.empty()) headers_.back().second.append(" ").append(more);
+  }
+
   // Null if there is none; valid until the next Add.
   const std::string* Find(std::string_view lower_name) const {
     for (auto it = headers_.rbegin(); it != headers_.rend(); ++it) {
