@@ -47,6 +47,14 @@ std::string FormatDuration(Duration d) {
                              {1'000'000, "ms"},        {1'000, "us"},         {1, "ns"}};
   const int64_t ns = d.count();
   if (ns == 0) return "0s";
+  const int64_t millis = ns / 1'000'000;
+  if (ns % 1'000'000 == 0 && millis % 1000 != 0 && (millis > 1000 || millis < -1000)) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3f", static_cast<double>(millis) / 1000);
+    std::string seconds = text;
+    seconds.erase(seconds.find_last_not_of('0') + 1);
+    return seconds + "s";
+  }
   for (const Unit& unit : kUnits) {
     if (ns % unit.ns == 0) return std::to_string(ns / unit.ns) + unit.name;
   }
