@@ -50,6 +50,10 @@ int64_t FindInt(JsonValue object, std::string_view key) {
   return value ? AsInt(*value).value_or(0) : 0;
 }
 
+int64_t FindCount(JsonValue object, std::string_view key) {
+  return std::clamp<int64_t>(FindInt(object, key), 0, int64_t{1} << 40);
+}
+
 bool FindBool(JsonValue object, std::string_view key) {
   const std::optional<JsonValue> value = Find(object, key);
   bool flag = false;

@@ -41,6 +41,8 @@ std::optional<JsonValue> Find(JsonValue object, std::string_view key);
 // Nothing is "", 0 or false. Numbers are clamped to the range of int64_t.
 std::string_view FindString(JsonValue object, std::string_view key);
 int64_t FindInt(JsonValue object, std::string_view key);
+// A count of something: never negative, and small enough that a few add up without overflow.
+int64_t FindCount(JsonValue object, std::string_view key);
 bool FindBool(JsonValue object, std::string_view key);
 
 std::string_view AsString(JsonValue value);

@@ -319,24 +319,24 @@ void OpenAiDecoder::OnFunction(JsonValue function, Call& call, Reply& reply) {
   if (call.index >= 0) {
     reply.ToolArguments(call.index, arguments);
   } else {
-    call.early_arguments.append(arguments);
+    call.early_arguments.append(PlainText(arguments));
   }
 }
 
 void OpenAiDecoder::OnUsage(JsonValue usage, Reply& reply) {
   core::Usage total;
-  total.input_tokens = FindInt(usage, "prompt_tokens");
-  total.output_tokens = FindInt(usage, "completion_tokens");
-  total.cached_input_tokens = FindInt(usage, "prompt_cache_hit_tokens");  // DeepSeek
+  total.input_tokens = FindCount(usage, "prompt_tokens");
+  total.output_tokens = FindCount(usage, "completion_tokens");
+  total.cached_input_tokens = FindCount(usage, "prompt_cache_hit_tokens");  // DeepSeek
   if (const auto details = Find(usage, "prompt_tokens_details")) {
-    total.cached_input_tokens = FindInt(*details, "cached_tokens");
+    total.cached_input_tokens = FindCount(*details, "cached_tokens");
   }
   if (const auto details = Find(usage, "completion_tokens_details")) {
-    total.reasoning_tokens = FindInt(*details, "reasoning_tokens");
+    total.reasoning_tokens = FindCount(*details, "reasoning_tokens");
   }
   // xAI counts reasoning beside the completion; its total gives it away.
   if (total.reasoning_tokens > 0 &&
-      FindInt(usage, "total_tokens") - total.input_tokens - total.output_tokens ==
+      FindCount(usage, "total_tokens") - total.input_tokens - total.output_tokens ==
           total.reasoning_tokens) {
     total.output_tokens += total.reasoning_tokens;
   }

@@ -1,6 +1,8 @@
 #include "providers/registry.h"
 
 #include "core/check.h"
+#include "providers/anthropic.h"
+#include "providers/gemini.h"
 #include "providers/openai.h"
 #include "providers/target_provider.h"
 
@@ -12,9 +14,9 @@ std::unique_ptr<WireFormat> MakeFormat(Kind kind, const ModelOptions& model) {
     case Kind::kOpenAi:
       return MakeOpenAiFormat(model);
     case Kind::kAnthropic:
-      return MakeOpenAiFormat(model);
+      return MakeAnthropicFormat(model);
     case Kind::kGemini:
-      return MakeOpenAiFormat(model);
+      return MakeGeminiFormat(model);
   }
   HOLDFAST_CHECK(false);
   return nullptr;

@@ -1,6 +1,5 @@
 #include "providers/reply.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace holdfast::providers {
@@ -51,14 +50,6 @@ void Reply::RefusalText(std::string_view text) {
   if (text.empty()) return;
   has_refusal_text_ = true;
   Text(text);
-}
-
-void Reply::Usage(core::Usage usage) {
-  for (int64_t* count : {&usage.input_tokens, &usage.cached_input_tokens, &usage.output_tokens,
-                         &usage.reasoning_tokens}) {
-    *count = std::max<int64_t>(*count, 0);
-  }
-  sink_.OnUsage(usage);
 }
 
 int Reply::OpenTool(std::string_view id, std::string_view name) {

@@ -30,7 +30,7 @@ class Reply {
   void Text(std::string_view text);
   void RefusalText(std::string_view text);
   void Reasoning() { sink_.OnReasoning(); }
-  void Usage(core::Usage usage);  // negative counts become 0
+  void Usage(const core::Usage& usage) { sink_.OnUsage(usage); }
 
   // Begins a tool call and returns its index.
   int OpenTool(std::string_view id, std::string_view name);
