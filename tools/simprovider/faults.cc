@@ -78,6 +78,15 @@ void ForEachKey(std::string_view keys, Visit visit) {
   }
 }
 
+std::string KeyNames(const KindEntry& entry) {
+  std::string names = "kind, times";
+  ForEachKey(entry.keys, [&names](std::string_view key, bool) {
+    names += ", ";
+    names += key;
+  });
+  return names;
+}
+
 bool Takes(const KindEntry& entry, std::string_view key) {
   if (key == "kind" || key == "times") return true;
   bool found = false;
@@ -103,8 +112,8 @@ class FaultReader {
     fault.source = json_;
     for (const auto& [key, value] : json_.items()) {
       if (!Takes(*entry, key)) {
-        return Fail(key, "is unknown for kind \"" + fault.name + "\"; it takes: kind times " +
-                             std::string(entry->keys));
+        return Fail(key,
+                    "is unknown for kind \"" + fault.name + "\"; it takes: " + KeyNames(*entry));
       }
       if (!ReadKey(key, value, fault)) return false;
     }

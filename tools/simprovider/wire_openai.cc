@@ -540,6 +540,11 @@ class OpenAi final : public Wire {
     return status >= 500 ? "server_error" : "invalid_request_error";
   }
 
+  static std::string_view DefaultCode(int status) {
+    if (status == 401) return "invalid_api_key";
+    return status == 429 ? "rate_limit_exceeded" : "";
+  }
+
   static std::string_view DefaultMessage(int status) {
     if (status == 429) return "Rate limit reached for requests";
     if (status == 503) return "The engine is currently overloaded, please try again later";
@@ -557,7 +562,10 @@ class OpenAi final : public Wire {
     out += ",\"param\":";
     out += error.param.empty() ? "null" : Quoted(error.param);
     out += ",\"code\":";
-    out += error.code.empty() ? "null" : Quoted(error.code);
+    const std::string_view code = error.code.empty() && error.type.empty()
+                                      ? DefaultCode(error.status)
+                                      : std::string_view(error.code);
+    out += code.empty() ? "null" : Quoted(code);
     out += "}}";
     return out;
   }
