@@ -119,7 +119,7 @@ core::Task<void> Call::TryTarget(size_t index) {
     const AttemptLimits limits{.timeouts = step.timeouts,
                                .first_content_by = core::SaturatingAdd(Now(), GivenTo(run)),
                                .end_by = run.end_by};
-    AttemptEnd end = co_await Attempt(step, std::move(attempt), limits, run.resent);
+    AttemptEnd end = co_await Attempt(step, target, std::move(attempt), limits, run.resent);
     run.token.reset();
     Report(target, std::move(*permits), end, run.number == 1);
     next = AfterAttempt(run, end);
@@ -132,19 +132,22 @@ core::Task<void> Call::TryTarget(size_t index) {
   if (settled() && run.token) run.token->Refund();
 }
 
-// One attempt, and the one free resend on a pooled connection that turned out to be dead.
-core::Task<AttemptEnd> Call::Attempt(const Step& step, core::Attempt attempt, AttemptLimits limits,
-                                     bool& resent) {
+// One attempt, and the one free resend on a pooled connection that turned out to be dead: at once,
+// unless the target has begun to cool down meanwhile.
+core::Task<AttemptEnd> Call::Attempt(const Step& step, const Target& target, core::Attempt attempt,
+                                     AttemptLimits limits, bool& resent) {
   core::Provider& provider = engine_.ProviderOf(step.target);
   AttemptEnd end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
                                        context_.cancelled, context_.hurry);
-  if (end.outcome.kind == OutcomeKind::kPooledReset && !resent) {
-    resent = true;
+  if (end.outcome.kind == OutcomeKind::kPooledReset && !resent && target.CooldownUntil() <= Now()) {
     engine_.observer_.OnAttempt(request_, Record(step, end, Duration::zero()));
     end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
                               context_.cancelled, context_.hurry);
+    resent = true;
   }
-  if (end.outcome.kind == OutcomeKind::kPooledReset) end.outcome.kind = OutcomeKind::kConnect;
+  if (end.outcome.kind == OutcomeKind::kPooledReset && resent) {
+    end.outcome.kind = OutcomeKind::kConnect;
+  }
   CheckJson(end);
   co_return end;
 }
@@ -400,6 +403,7 @@ bool Call::Retryable(StepRun& run, const core::Outcome& outcome) const {
   switch (RuleOf(outcome.kind).same) {
     case Same::kYes:
     case Same::kAfterWait:
+    case Same::kResend:
       return true;
     case Same::kIfNoOtherTarget:
       if (!AnotherAdmits(run.index)) return true;
@@ -410,7 +414,6 @@ bool Call::Retryable(StepRun& run, const core::Outcome& outcome) const {
         return true;
       }
       return false;
-    case Same::kResend:  // done by Attempt
     case Same::kNever:
       break;
   }
@@ -568,7 +571,7 @@ core::Task<void> Call::ServeBasicAnswer() {
   attempt.idempotency_key = context_.call_id + "-partial";
   const AttemptLimits limits{.timeouts = step.timeouts, .first_content_by = by, .end_by = by};
   bool resent = false;
-  AttemptEnd end = co_await Attempt(step, std::move(attempt), limits, resent);
+  AttemptEnd end = co_await Attempt(step, target, std::move(attempt), limits, resent);
   Report(target, std::move(*permits), end, /*first_attempt=*/true);
   BindCooldown(target, end, Duration::zero());
   core::AttemptRecord& record = Record(step, end, Duration::zero());

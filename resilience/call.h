@@ -73,8 +73,8 @@ class Call {
   core::Task<void> TryTarget(size_t index);
   core::Task<void> ServeBasicAnswer();
   core::Task<bool> WaitForCooldown();
-  core::Task<AttemptEnd> Attempt(const Step& step, core::Attempt attempt, AttemptLimits limits,
-                                 bool& resent);
+  core::Task<AttemptEnd> Attempt(const Step& step, const Target& target, core::Attempt attempt,
+                                 AttemptLimits limits, bool& resent);
 
   std::string WhyNot(const Step& step) const;
   std::optional<Permits> Acquire(Target& target, std::string& denied) const;

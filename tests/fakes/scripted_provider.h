@@ -27,42 +27,42 @@ struct AttemptScript {
   bool hangs = false;          // never ends by itself
   core::Outcome outcome;
 
-  AttemptScript&& Connect(core::Duration after = {}) && {
+  AttemptScript Connect(core::Duration after = {}) && {
     return std::move(*this).Add(after, [](core::AttemptSink& s) { s.OnConnected(); });
   }
-  AttemptScript&& Say(std::string text, core::Duration after = {}) && {
+  AttemptScript Say(std::string text, core::Duration after = {}) && {
     return std::move(*this).Add(after,
                                 [text = std::move(text)](core::AttemptSink& s) { s.OnText(text); });
   }
-  AttemptScript&& Think(core::Duration after = {}) && {
+  AttemptScript Think(core::Duration after = {}) && {
     return std::move(*this).Add(after, [](core::AttemptSink& s) { s.OnReasoning(); });
   }
-  AttemptScript&& Call(std::string name, std::string arguments, core::Duration after = {}) && {
+  AttemptScript Call(std::string name, std::string arguments, core::Duration after = {}) && {
     return std::move(*this).Add(after, [name, arguments](core::AttemptSink& s) {
       s.OnToolCall(0, "call_1", name, arguments);
     });
   }
-  AttemptScript&& Use(core::Usage usage) && {
+  AttemptScript Use(core::Usage usage) && {
     return std::move(*this).Add({}, [usage](core::AttemptSink& s) { s.OnUsage(usage); });
   }
-  AttemptScript&& Done(core::FinishReason reason = core::FinishReason::kStop,
-                       core::Duration after = {}) && {
+  AttemptScript Done(core::FinishReason reason = core::FinishReason::kStop,
+                     core::Duration after = {}) && {
     outcome.kind = core::OutcomeKind::kComplete;
     outcome.http_status = 200;
     return std::move(*this).Add(after, [reason](core::AttemptSink& s) { s.OnFinish(reason); });
   }
-  AttemptScript&& End(core::OutcomeKind kind, core::Duration after = {}) && {
+  AttemptScript End(core::OutcomeKind kind, core::Duration after = {}) && {
     outcome.kind = kind;
     end_after = after;
     return std::move(*this);
   }
-  AttemptScript&& Hang() && {
+  AttemptScript Hang() && {
     hangs = true;
     return std::move(*this);
   }
 
  private:
-  AttemptScript&& Add(core::Duration after, std::function<void(core::AttemptSink&)> fire) && {
+  AttemptScript Add(core::Duration after, std::function<void(core::AttemptSink&)> fire) && {
     events.push_back({after, std::move(fire)});
     return std::move(*this);
   }
@@ -99,6 +99,8 @@ class ScriptedProvider final : public core::Provider {
   void Otherwise(AttemptScript script) { otherwise_ = std::move(script); }
   void CannotExpress(std::string why) { inexpressible_ = std::move(why); }
   const std::vector<Seen>& seen() const { return seen_; }
+  // When a Retry-After was told, and until when nobody may come back.
+  const std::vector<std::pair<core::SteadyTime, core::SteadyTime>>& told() const { return told_; }
 
   std::optional<std::string> Inexpressible(const core::Request&) const override {
     return inexpressible_;
@@ -108,7 +110,10 @@ class ScriptedProvider final : public core::Provider {
                                    core::AttemptSink& sink) override {
     const size_t mine = seen_.size();
     const auto* text = std::get_if<core::Text>(&request.messages.back().parts.front());
-    seen_.push_back({loop_.Now(), {}, attempt.idempotency_key, attempt.number,
+    seen_.push_back({loop_.Now(),
+                     {},
+                     attempt.idempotency_key,
+                     attempt.number,
                      text == nullptr ? "" : text->text});
     const AttemptScript script = NextScript();
     core::Outcome cancelled;
@@ -127,6 +132,9 @@ class ScriptedProvider final : public core::Provider {
         script.hangs ? core::SteadyTime::max() : loop_.Now() + script.end_after;
     const bool finished = co_await core::Sleep(loop_, end, attempt.stop);
     seen_[mine].ended = loop_.Now();
+    if (finished && script.outcome.retry_after) {
+      told_.emplace_back(loop_.Now(), loop_.Now() + *script.outcome.retry_after);
+    }
     co_return finished ? script.outcome : cancelled;
   }
 
@@ -143,6 +151,7 @@ class ScriptedProvider final : public core::Provider {
   AttemptScript otherwise_ = Answers("an answer");
   std::optional<std::string> inexpressible_;
   std::vector<Seen> seen_;
+  std::vector<std::pair<core::SteadyTime, core::SteadyTime>> told_;
 };
 
 }  // namespace holdfast::testing

@@ -92,8 +92,8 @@ TEST_F(EngineTest, RateLimitedWithRetryAfter4AndNextTargetAdmittingGoesToTheNext
 }
 
 TEST_F(EngineTest, PreferWaitBoundary) {
-  for (const auto& [wait, waits] : std::vector<std::pair<Duration, bool>>{
-           {3s - 1ms, true}, {3s, true}, {3s + 1ms, false}}) {
+  for (const auto& [wait, waits] :
+       std::vector<std::pair<Duration, bool>>{{3s - 1ms, true}, {3s, true}, {3s + 1ms, false}}) {
     providers.clear();
     Build(2);
     provider(0).Then(Fails(Told(OutcomeKind::kRateLimited, wait)));
@@ -103,8 +103,8 @@ TEST_F(EngineTest, PreferWaitBoundary) {
 
 TEST_F(EngineTest, MaxWaitBoundaryWithoutAnotherTarget) {
   route.timeout = 120s;
-  for (const auto& [wait, waits] : std::vector<std::pair<Duration, bool>>{
-           {20s - 1ms, true}, {20s, true}, {20s + 1ms, false}}) {
+  for (const auto& [wait, waits] :
+       std::vector<std::pair<Duration, bool>>{{20s - 1ms, true}, {20s, true}, {20s + 1ms, false}}) {
     providers.clear();
     Build(1);
     provider(0).Then(Fails(Told(OutcomeKind::kRateLimited, wait)));
@@ -490,8 +490,8 @@ TEST_F(EngineTest, AttemptTimeoutWithContentFlowingIsNeutral) {
 }
 
 TEST_F(EngineTest, AShortenedTimeIsCensoredFromMinObservationOn) {
-  for (const auto& [deadline, censored] : std::vector<std::pair<Duration, int>>{
-           {2250ms - 1ns, 0}, {2250ms, 1}, {2250ms + 1ns, 1}}) {
+  for (const auto& [deadline, censored] :
+       std::vector<std::pair<Duration, int>>{{2250ms - 1ns, 0}, {2250ms, 1}, {2250ms + 1ns, 1}}) {
     providers.clear();
     Build(1);
     provider(0).Otherwise(Hangs());
@@ -852,8 +852,8 @@ TEST_F(EngineTest, CostSkipsWhatDoesNotFitAndWhatHasNoPrice) {
 
 TEST_F(EngineTest, TheEstimateIsExactAtItsBoundary) {
   // 19 bytes -> 7 prompt tokens at 1, 100 output tokens at 2 -> 207 millionths.
-  for (const auto& [limit, fits] : std::vector<std::pair<double, bool>>{
-           {206.9e-6, false}, {207e-6, true}, {207.1e-6, true}}) {
+  for (const auto& [limit, fits] :
+       std::vector<std::pair<double, bool>>{{206.9e-6, false}, {207e-6, true}, {207.1e-6, true}}) {
     providers.clear();
     Build(1);
     core::Request request = Ask("Why is the sky red?");
@@ -900,8 +900,7 @@ TEST_F(EngineTest, HurryEndsByTheLadderAsIfTheTimeWereUp) {
   EXPECT_EQ(took, 1s);
   EXPECT_EQ(AnswerOf(result).text, "so far");
   EXPECT_EQ(AnswerOf(result).degradation, Degradation::kPartial);
-  EXPECT_THAT(Outcomes(result),
-              ElementsAre("out_of_time", "skipped:no_time", "skipped:no_time"));
+  EXPECT_THAT(Outcomes(result), ElementsAre("out_of_time", "skipped:no_time", "skipped:no_time"));
 }
 
 TEST_F(EngineTest, HurryEndsASleepAndAWaitForACooldown) {
