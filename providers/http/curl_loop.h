@@ -84,7 +84,7 @@ class CurlLoop final : public core::Loop, public HttpClient {
   std::vector<Callback> posted_;  // guarded by mutex_, as are the three below
   bool sleeping_ = false;         // a post must write to wake_fd_
   bool stopping_ = false;
-  bool ended_ = false;            // nothing posted from here on will run
+  bool ended_ = false;  // nothing posted from here on will run
 
   // Of the loop's thread alone.
   std::vector<Callback> running_;

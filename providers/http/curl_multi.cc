@@ -28,18 +28,20 @@ CurlMulti::CurlMulti(const core::Clock& clock, int epoll_fd)
     : clock_(clock), epoll_fd_(epoll_fd), multi_(NewMulti()) {
   curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, kMaxConnections);
   curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
-  curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION,
-                    +[](CURL*, curl_socket_t fd, int what, void* self, void* known) -> int {
-                      static_cast<CurlMulti*>(self)->WatchSocket(fd, what, known);
-                      return 0;
-                    });
+  curl_multi_setopt(
+      multi_, CURLMOPT_SOCKETFUNCTION,
+      +[](CURL*, curl_socket_t fd, int what, void* self, void* known) -> int {
+        static_cast<CurlMulti*>(self)->WatchSocket(fd, what, known);
+        return 0;
+      });
   curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
-  curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, +[](CURLM*, long millis, void* self) -> int {
-    auto& multi = *static_cast<CurlMulti*>(self);
-    multi.due_.reset();
-    if (millis >= 0) multi.due_ = multi.clock_.Now() + std::chrono::milliseconds(millis);
-    return 0;
-  });
+  curl_multi_setopt(
+      multi_, CURLMOPT_TIMERFUNCTION, +[](CURLM*, long millis, void* self) -> int {
+        auto& multi = *static_cast<CurlMulti*>(self);
+        multi.due_.reset();
+        if (millis >= 0) multi.due_ = multi.clock_.Now() + std::chrono::milliseconds(millis);
+        return 0;
+      });
 }
 
 CurlMulti::~CurlMulti() {

@@ -56,8 +56,10 @@ bool DetailIsSafe(CURLcode code) {
     case CURLE_PARTIAL_FILE:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-    case CURLE_GOT_NOTHING: return true;
-    default: return false;
+    case CURLE_GOT_NOTHING:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -152,22 +154,24 @@ void CurlTransfer::SetTls() {
 
 void CurlTransfer::SetCallbacks() {
   Set(easy, CURLOPT_OPENSOCKETDATA, this);
-  Set(easy, CURLOPT_OPENSOCKETFUNCTION,
+  Set(
+      easy, CURLOPT_OPENSOCKETFUNCTION,
       +[](void* self, curlsocktype, curl_sockaddr* address) -> curl_socket_t {
         return static_cast<CurlTransfer*>(self)->OnOpenSocket(*address);
       });
   Set(easy, CURLOPT_PREREQDATA, this);
-  Set(easy, CURLOPT_PREREQFUNCTION, +[](void* self, char*, char*, int, int) -> int {
-    return static_cast<CurlTransfer*>(self)->OnSend();
-  });
+  Set(
+      easy, CURLOPT_PREREQFUNCTION, +[](void* self, char*, char*, int, int) -> int {
+        return static_cast<CurlTransfer*>(self)->OnSend();
+      });
   Set(easy, CURLOPT_HEADERDATA, this);
-  Set(easy, CURLOPT_HEADERFUNCTION,
-      +[](char* data, size_t, size_t size, void* self) -> size_t {
+  Set(
+      easy, CURLOPT_HEADERFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
         return static_cast<CurlTransfer*>(self)->OnHeaderLine({data, size});
       });
   Set(easy, CURLOPT_WRITEDATA, this);
-  Set(easy, CURLOPT_WRITEFUNCTION,
-      +[](char* data, size_t, size_t size, void* self) -> size_t {
+  Set(
+      easy, CURLOPT_WRITEFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
         return static_cast<CurlTransfer*>(self)->OnBody({data, size});
       });
 }
@@ -249,12 +253,17 @@ HttpEnd::Kind CurlTransfer::KindOf(CURLcode code) const {
 
 std::string CurlTransfer::TextOf(HttpEnd::Kind kind, CURLcode code) const {
   switch (kind) {
-    case HttpEnd::Kind::kComplete: return {};
-    case HttpEnd::Kind::kCancelled: return "cancelled";
-    case HttpEnd::Kind::kTooLarge: return "the response is over the size limit";
-    case HttpEnd::Kind::kPooledReset: return "the kept connection was closed before any response";
+    case HttpEnd::Kind::kComplete:
+      return {};
+    case HttpEnd::Kind::kCancelled:
+      return "cancelled";
+    case HttpEnd::Kind::kTooLarge:
+      return "the response is over the size limit";
+    case HttpEnd::Kind::kPooledReset:
+      return "the kept connection was closed before any response";
     case HttpEnd::Kind::kConnect:
-    case HttpEnd::Kind::kCut: break;
+    case HttpEnd::Kind::kCut:
+      break;
   }
   const bool detailed = request_.proxy.empty() && DetailIsSafe(code) && error_[0] != '\0';
   return detailed ? error_ : curl_easy_strerror(code);

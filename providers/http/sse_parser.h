@@ -49,9 +49,9 @@ class SseParser {
   void Buffer(std::string_view part);
 
   const size_t max_line_;
-  std::string line_;         // the part of the current line that came with earlier pieces
-  bool too_long_ = false;    // the current line is; nothing of it is kept
-  bool after_cr_ = false;    // the next byte, if LF, belongs to the line end before
+  std::string line_;       // the part of the current line that came with earlier pieces
+  bool too_long_ = false;  // the current line is; nothing of it is kept
+  bool after_cr_ = false;  // the next byte, if LF, belongs to the line end before
   bool first_line_ = true;
 
   std::string event_;

@@ -26,7 +26,9 @@ Task<void> Note(std::vector<std::string>& log, std::string text) {
 
 TEST(TaskTest, IsLazy) {
   std::vector<std::string> log;
-  { Task<void> never = Note(log, "never"); }
+  {
+    Task<void> never = Note(log, "never");
+  }
   EXPECT_THAT(log, ElementsAre());
   Spawn(Note(log, "spawned"));
   EXPECT_THAT(log, ElementsAre("spawned"));

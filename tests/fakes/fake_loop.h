@@ -48,8 +48,8 @@ class FakeClock final : public core::Clock {
 
  private:
   std::atomic<int64_t> steady_{kStart.time_since_epoch().count()};
-  std::atomic<int64_t> wall_offset_{(kWallStart.time_since_epoch() - kStart.time_since_epoch())
-                                        .count()};
+  std::atomic<int64_t> wall_offset_{
+      (kWallStart.time_since_epoch() - kStart.time_since_epoch()).count()};
 };
 
 class FakeLoop final : public core::Loop {

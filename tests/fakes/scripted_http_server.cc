@@ -107,7 +107,7 @@ struct ScriptedHttpServer::Connection {
   int fd = -1;
   std::string in;
   std::deque<HttpScript::Step> steps;
-  uint64_t gate = 0;  // its place among those that wait at a gate; 0 = at none
+  uint64_t gate = 0;     // its place among those that wait at a gate; 0 = at none
   bool blocked = false;  // the client does not read
 };
 
@@ -195,9 +195,8 @@ void ScriptedHttpServer::WaitForConnections(size_t n) {
 
 void ScriptedHttpServer::WaitForClose(size_t connection) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] {
-    return connections_.size() > connection && connections_[connection]->fd < 0;
-  });
+  changed_.wait(
+      lock, [&] { return connections_.size() > connection && connections_[connection]->fd < 0; });
 }
 
 void ScriptedHttpServer::WaitForGate(size_t n) {
@@ -327,8 +326,12 @@ void ScriptedHttpServer::Advance(Connection& connection) {
         --releases_;
         connection.gate = 0;
         break;
-      case HttpScript::Step::Kind::kFin: Close(connection, false); return;
-      case HttpScript::Step::Kind::kReset: Close(connection, true); return;
+      case HttpScript::Step::Kind::kFin:
+        Close(connection, false);
+        return;
+      case HttpScript::Step::Kind::kReset:
+        Close(connection, true);
+        return;
     }
     connection.steps.pop_front();
   }

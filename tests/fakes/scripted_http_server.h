@@ -42,7 +42,8 @@ class HttpScript {
   };
 
   // A whole response with content-length.
-  static HttpScript Reply(int status, const HttpHeaderList& headers = {}, std::string_view body = {});
+  static HttpScript Reply(int status, const HttpHeaderList& headers = {},
+                          std::string_view body = {});
   // Headers, then each chunk in a write of its own, chunked, with the terminating chunk.
   static HttpScript Stream(int status, const HttpHeaderList& headers,
                            const std::vector<std::string>& chunks);
@@ -71,7 +72,7 @@ class ScriptedHttpServer {
   struct Request {
     size_t connection = 0;  // 0, 1, ... in order of accept
     std::string method;
-    std::string target;  // "/v1/chat?x=1"
+    std::string target;      // "/v1/chat?x=1"
     HttpHeaderList headers;  // as sent, in order
     std::string body;
 

@@ -43,6 +43,13 @@ TEST(SseParserTest, LineEnds) {
   }
 }
 
+TEST(SseParserTest, CrLfIsOneLineEnd) {
+  for (size_t piece = 1; piece < 30; ++piece) {
+    EXPECT_THAT(Parse("event: x\r\ndata: a\r\ndata: b\r\n\r\n", piece),
+                ElementsAre(Pair("x", "a\nb")));
+  }
+}
+
 TEST(SseParserTest, AnEventIsDeliveredWithItsLastByte) {
   SseParser parser;
   Collector collector;
@@ -84,9 +91,14 @@ TEST(SseParserTest, IdAndRetry) {
 
 TEST(SseParserTest, ByteOrderMarkAtTheStartOnly) {
   for (size_t piece = 1; piece < 5; ++piece) {
-    EXPECT_THAT(Parse("\xEF\xBB\xBF" "data: a\n\n", piece), ElementsAre(Pair("message", "a")));
+    EXPECT_THAT(Parse("\xEF\xBB\xBF"
+                      "data: a\n\n",
+                      piece),
+                ElementsAre(Pair("message", "a")));
   }
-  EXPECT_THAT(Parse("\n\xEF\xBB\xBF" "data: a\n\n"), IsEmpty());
+  EXPECT_THAT(Parse("\n\xEF\xBB\xBF"
+                    "data: a\n\n"),
+              IsEmpty());
 }
 
 TEST(SseParserTest, FinishDeliversWhatNoBlankLineEnded) {
@@ -103,8 +115,7 @@ TEST(SseParserTest, LineLimit) {
     for (size_t piece : {size_t{1}, size_t{7}, size_t{1000}}) {
       SseParser parser(kMax);
       Collector collector;
-      const std::string text =
-          "data:" + std::string(length - 5, 'x') + "\n\ndata: next\n\n";
+      const std::string text = "data:" + std::string(length - 5, 'x') + "\n\ndata: next\n\n";
       for (size_t at = 0; at < text.size(); at += piece) {
         parser.Feed(std::string_view(text).substr(at, piece), collector);
       }
@@ -134,8 +145,9 @@ TEST(SseParserTest, DataOfManyLinesIsBoundedToo) {
 
 TEST(SseParserTest, HowItIsCutChangesNothing) {
   std::mt19937 random(11);
-  const std::vector<std::string> atoms = {"data",  ":",  " ",  "\n", "\r", "\r\n", "é",
-                                          "\xF0\x9F\x98\x80", "event", "id", "x", "\n\n", "retry"};
+  const std::vector<std::string> atoms = {
+      "data",  ":",  " ", "\n",   "\r",   "\r\n", "é", "\xF0\x9F\x98\x80",
+      "event", "id", "x", "\n\n", "retry"};
   for (int round = 0; round < 3000; ++round) {
     std::string text;
     for (int i = 0; i < 30; ++i) text += atoms[random() % atoms.size()];

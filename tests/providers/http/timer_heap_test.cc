@@ -86,8 +86,8 @@ TEST(TimerHeapTest, AgreesWithAMapUnderRandomOperations) {
       ASSERT_EQ(ran, expected);
     }
     ASSERT_EQ(heap.size(), model.size());
-    ASSERT_EQ(heap.Next(), model.empty() ? std::nullopt
-                                         : std::optional(model.begin()->first.first));
+    ASSERT_EQ(heap.Next(),
+              model.empty() ? std::nullopt : std::optional(model.begin()->first.first));
   }
 }
 
