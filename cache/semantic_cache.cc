@@ -1,0 +1,147 @@
+#include "cache/semantic_cache.h"
+
+#include <utility>
+#include <variant>
+
+#include "cache/scope.h"
+#include "core/wait.h"
+
+namespace holdfast::cache {
+namespace {
+
+using Priority = core::BlockingPool::Priority;
+
+// Only of a cacheable request.
+const std::string& QuestionIn(const core::Request& request) {
+  return std::get<core::Text>(request.messages.back().parts.front()).text;
+}
+
+struct Looked {
+  bool finished = false;  // false: skipped
+  std::optional<core::CacheHit> hit;
+};
+
+}  // namespace
+
+// Shared by the waiting coroutine and the job, either of which may end first.
+struct SemanticCache::Waiting {
+  explicit Waiting(core::Loop& loop) : result(loop) {}
+
+  core::OneShot<Looked> result;  // on the loop's thread only
+  std::atomic<bool> gone = false;
+};
+
+SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder& embedder,
+                             core::BlockingPool& pool, const core::Clock& clock,
+                             core::Random& random)
+    : shared_(std::make_shared<Shared>(std::move(options), embedder, pool, clock, random)) {
+  StartTending(shared_);
+}
+
+core::Task<std::optional<core::CacheHit>> SemanticCache::Lookup(core::Loop& loop,
+                                                                const core::Request& request,
+                                                                core::CacheQuery query,
+                                                                core::SteadyTime deadline) {
+  if (!Cacheable(request)) co_return std::nullopt;
+  const std::shared_ptr<Shared> shared = shared_;
+  ++shared->lookups;
+  if (loop.Now() >= deadline) {
+    ++shared->skipped;
+    co_return std::nullopt;
+  }
+  const auto waiting = std::make_shared<Waiting>(loop);
+  const bool queued = shared->pool.Submit(
+      Priority::kUrgent, [shared, waiting, &loop, query, deadline, scope = DescribeScope(request),
+                          question = QuestionIn(request)] {
+        const auto too_late = [&] { return waiting->gone || loop.Now() >= deadline; };
+        Looked looked;
+        if (!too_late()) {
+          looked.hit = shared->book.Find(scope, question, query, too_late);
+          looked.finished = looked.hit || !too_late();
+        }
+        // The result first: what follows is nobody's wait.
+        loop.Post([waiting, looked = std::move(looked)]() mutable {
+          waiting->result.Set(std::move(looked));
+        });
+        StartTending(shared);
+      });
+  if (!queued) {
+    ++shared->skipped;
+    co_return std::nullopt;
+  }
+  const core::TimerId timer = loop.CallAt(deadline, [waiting] {
+    waiting->gone = true;
+    waiting->result.Set(Looked());
+  });
+  Looked looked = co_await waiting->result;
+  loop.CancelTimer(timer);
+  ++(!looked.finished ? shared->skipped : looked.hit ? shared->hits : shared->misses);
+  co_return std::move(looked.hit);
+}
+
+void SemanticCache::Store(const core::Request& request, core::NewEntry entry) {
+  const auto& shared = shared_;
+  const SemanticCacheOptions& options = shared->book.options();
+  if (request.cache.no_store || !Cacheable(request) || entry.text.empty() ||
+      QuestionIn(request).size() + entry.text.size() > options.max_entry_bytes) {
+    ++shared->not_stored;
+    return;
+  }
+  ScopeSource scope = DescribeScope(request);
+  const uint64_t bytes = scope.rest.size() + QuestionIn(request).size() + entry.text.size();
+  if (shared->queued_bytes.fetch_add(bytes) + bytes > options.max_queued_bytes) {
+    shared->queued_bytes -= bytes;
+    ++shared->dropped;
+    return;
+  }
+  const bool queued = shared->pool.Submit(
+      Priority::kNormal, [shared, bytes, scope = std::move(scope), question = QuestionIn(request),
+                          entry = std::move(entry), now = shared->clock.WallNow()]() mutable {
+        if (shared->book.Insert(scope, question, std::move(entry), now)) ++shared->stores;
+        shared->queued_bytes -= bytes;
+        StartTending(shared);
+      });
+  if (!queued) {
+    shared->queued_bytes -= bytes;
+    ++shared->dropped;
+  }
+}
+
+// Background work takes its turn in the queue, one step a turn, so it never holds up what is asked.
+void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
+  if (shared->stopped || !shared->book.work_due() || shared->tending.exchange(true)) return;
+  const bool queued = shared->pool.Submit(Priority::kNormal, [shared] {
+    if (!shared->stopped) shared->book.Tend();
+    shared->tending = false;
+    StartTending(shared);
+  });
+  if (!queued) shared->tending = false;  // the next lookup or store tries again
+}
+
+CacheStats SemanticCache::Stats() const {
+  const Shared& shared = *shared_;
+  const AnswerBook& book = shared.book;
+  CacheStats stats;
+  stats.entries = book.entries();
+  stats.scopes = book.scopes();
+  stats.bytes_on_disk = book.store().bytes_on_disk();
+  stats.index_bytes = book.index_bytes();
+  stats.lookups = shared.lookups;
+  stats.hits = shared.hits;
+  stats.misses = shared.misses;
+  stats.skipped = shared.skipped;
+  stats.stores = shared.stores;
+  stats.dropped = shared.dropped;
+  stats.not_stored = shared.not_stored;
+  stats.rejected_vectors = book.rejected_vectors();
+  stats.write_errors = book.store().write_errors();
+  stats.read_errors = book.store().read_errors();
+  stats.evicted = book.evicted();
+  stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
+  stats.normal_queued = shared.pool.queued(Priority::kNormal);
+  stats.embedder = book.embedder().id();
+  stats.degraded = book.store().problem();
+  return stats;
+}
+
+}  // namespace holdfast::cache

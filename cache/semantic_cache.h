@@ -1,0 +1,104 @@
+#pragma once
+
+// The cache of earlier answers, as the engine and the admin service see it: AnswerBook behind the
+// blocking pool. server/ makes and owns it. Lookup and Store are for the loops and never block.
+// Purge, Newest and Stats are for the pool's threads or the admin's own: they touch the disk.
+//
+// Embedder, pool, clock and random are borrowed and outlive it; so must the loops, until the pool
+// has run what was queued. Queued work keeps what it needs alive, so the cache itself may go first.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cache/answer_book.h"
+#include "core/answer_cache.h"
+#include "core/blocking_pool.h"
+#include "core/clock.h"
+#include "core/embedder.h"
+#include "core/random.h"
+
+namespace holdfast::cache {
+
+struct CacheStats {
+  uint64_t entries = 0;
+  uint64_t scopes = 0;
+  uint64_t bytes_on_disk = 0;
+  uint64_t index_bytes = 0;  // of memory, for the scopes that are loaded
+
+  // lookups = hits + misses + skipped + those still under way.
+  uint64_t lookups = 0;
+  uint64_t hits = 0;
+  uint64_t misses = 0;
+  uint64_t skipped = 0;  // the queue was full, or the deadline came first
+
+  uint64_t stores = 0;            // stored
+  uint64_t dropped = 0;           // the queue was full
+  uint64_t not_stored = 0;        // no_store, not cacheable, empty or too large
+  uint64_t rejected_vectors = 0;  // zero, not finite or of a wrong size
+  uint64_t write_errors = 0;
+  uint64_t read_errors = 0;  // damaged values, which are dropped, and unreadable files
+  uint64_t evicted = 0;      // for max_entries
+
+  uint64_t urgent_queued = 0;  // lookups that wait
+  uint64_t normal_queued = 0;  // stores that wait
+  std::string embedder;
+  std::string degraded;  // why it is not what was configured; empty if it is
+};
+
+class SemanticCache final : public core::AnswerCache {
+ public:
+  // Never fails: what is wrong with the database is in Stats().degraded and told to options.warn.
+  // Reads the list of entries, so it blocks for about a second per million of them.
+  SemanticCache(SemanticCacheOptions options, const core::Embedder& embedder,
+                core::BlockingPool& pool, const core::Clock& clock, core::Random& random);
+  ~SemanticCache() override { Stop(); }
+
+  // Ends the background work (loading, graphs), which would otherwise run to its end when the pool
+  // is joined. To be called before that. Queued stores still run.
+  void Stop() { shared_->stopped = true; }
+
+  core::Task<std::optional<core::CacheHit>> Lookup(core::Loop& loop, const core::Request& request,
+                                                   core::CacheQuery query,
+                                                   core::SteadyTime deadline) override;
+  void Store(const core::Request& request, core::NewEntry entry) override;
+
+  CacheStats Stats() const;
+  // Returns how many were removed, from memory and from the disk's files.
+  size_t Purge(const PurgeFilter& filter) { return shared_->book.Purge(filter); }
+  // For debugging: the newest entries, without their texts.
+  std::vector<EntrySummary> Newest(size_t count) const { return shared_->book.Newest(count); }
+
+ private:
+  // What queued work needs, and keeps alive.
+  struct Shared {
+    Shared(SemanticCacheOptions options, const core::Embedder& embedder, core::BlockingPool& p,
+           const core::Clock& c, core::Random& random)
+        : book(std::move(options), embedder, c, random), pool(p), clock(c) {}
+
+    AnswerBook book;
+    core::BlockingPool& pool;
+    const core::Clock& clock;
+    std::atomic<bool> tending = false;
+    std::atomic<bool> stopped = false;
+    std::atomic<uint64_t> queued_bytes = 0;
+    std::atomic<uint64_t> lookups = 0;
+    std::atomic<uint64_t> hits = 0;
+    std::atomic<uint64_t> misses = 0;
+    std::atomic<uint64_t> skipped = 0;
+    std::atomic<uint64_t> stores = 0;
+    std::atomic<uint64_t> dropped = 0;
+    std::atomic<uint64_t> not_stored = 0;
+  };
+  struct Waiting;
+
+  static void StartTending(const std::shared_ptr<Shared>& shared);
+
+  const std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace holdfast::cache

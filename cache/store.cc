@@ -1,0 +1,412 @@
+#include "cache/store.h"
+
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <zlib.h>
+
+#include <bit>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "cache/scope.h"
+#include "cache/storage.pb.h"
+
+namespace holdfast::cache {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "stored vectors are little-endian");
+
+constexpr char kFormatKey[] = "format";
+constexpr char kFormat[] = "1";
+constexpr char kValueVersion = 1;
+constexpr size_t kHeaderSize = 5;
+
+rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+uint32_t Checksum(std::string_view key, std::string_view message) {
+  const auto add = [](uLong crc, std::string_view data) {
+    return crc32_z(crc, reinterpret_cast<const Bytef*>(data.data()), data.size());
+  };
+  return static_cast<uint32_t>(add(add(crc32_z(0, nullptr, 0), key), message));
+}
+
+// The key is summed with the value, so a value is good under its own key only.
+template <typename Message>
+std::string Encode(std::string_view key, const Message& message) {
+  std::string value(kHeaderSize, kValueVersion);
+  message.AppendToString(&value);
+  const uint32_t checksum = Checksum(key, std::string_view(value).substr(kHeaderSize));
+  std::memcpy(value.data() + 1, &checksum, sizeof(checksum));
+  return value;
+}
+
+int64_t ToNanos(core::WallTime time) { return time.time_since_epoch().count(); }
+core::WallTime FromNanos(int64_t nanos) { return core::WallTime(core::Duration(nanos)); }
+
+storage::StoredEntry ToMessage(const EntryRecord& entry) {
+  storage::StoredEntry message;
+  message.set_id(entry.id);
+  message.set_question(entry.question);
+  message.set_answer(entry.answer);
+  message.set_provider(entry.provider);
+  message.set_model(entry.model);
+  message.set_created_unix_nanos(ToNanos(entry.created_at));
+  return message;
+}
+
+EntryRecord FromMessage(storage::StoredEntry message) {
+  return {std::move(*message.mutable_id()),     std::move(*message.mutable_question()),
+          std::move(*message.mutable_answer()), std::move(*message.mutable_provider()),
+          std::move(*message.mutable_model()),  FromNanos(message.created_unix_nanos())};
+}
+
+storage::StoredVector ToMessage(const VectorRecord& vector) {
+  storage::StoredVector message;
+  message.set_id(vector.id);
+  message.set_created_unix_nanos(ToNanos(vector.created_at));
+  message.set_embedder(vector.embedder);
+  message.set_values(vector.values.data(), vector.values.size() * sizeof(float));
+  return message;
+}
+
+VectorRecord FromMessage(storage::StoredVector message) {
+  VectorRecord record{std::move(*message.mutable_id()),
+                      FromNanos(message.created_unix_nanos()),
+                      std::move(*message.mutable_embedder()),
+                      {}};
+  record.values.resize(message.values().size() / sizeof(float));
+  if (!record.values.empty()) {
+    std::memcpy(record.values.data(), message.values().data(),
+                record.values.size() * sizeof(float));
+  }
+  return record;
+}
+
+IdRecord FromMessage(storage::StoredId message) {
+  return {std::move(*message.mutable_key()), FromNanos(message.created_unix_nanos())};
+}
+
+// The first key after all that begin with `prefix`; empty if there is none.
+std::string PrefixEnd(std::string_view prefix) {
+  std::string end(prefix);
+  while (!end.empty() && static_cast<uint8_t>(end.back()) == 0xFF) end.pop_back();
+  if (!end.empty()) ++end.back();
+  return end;
+}
+
+rocksdb::ColumnFamilyOptions FamilyOptions(rocksdb::CompressionType compression) {
+  rocksdb::ColumnFamilyOptions options;
+  rocksdb::BlockBasedTableOptions table;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  options.write_buffer_size = 16 << 20;
+  options.compression = compression;
+  return options;
+}
+
+rocksdb::DBOptions DatabaseOptions(rocksdb::Env* env) {
+  rocksdb::DBOptions options;
+  options.env = env;
+  options.create_if_missing = true;
+  options.create_missing_column_families = true;
+  options.atomic_flush = true;  // the column families agree even where the log is damaged
+  options.max_total_wal_size = 64 << 20;
+  options.max_background_jobs = 2;
+  options.max_open_files = 256;
+  options.info_log_level = rocksdb::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  return options;
+}
+
+// Moves what cannot be opened out of the way; returns its new name, empty if that failed.
+std::string SetAside(const fs::path& directory, core::WallTime now) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(now).time_since_epoch().count();
+  const std::string base = directory.string() + ".damaged-" + std::to_string(seconds);
+  std::error_code error;
+  std::string target = base;
+  for (int i = 2; fs::exists(target, error); ++i) target = base + "-" + std::to_string(i);
+  fs::rename(directory, target, error);
+  return error ? std::string() : target;
+}
+
+absl::Status ToAbsl(const rocksdb::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.IsNoSpace()) return absl::ResourceExhaustedError(status.ToString());
+  return absl::InternalError(status.ToString());
+}
+
+}  // namespace
+
+std::string QuestionKey(std::string_view normalized_question) {
+  return Sha256(normalized_question).substr(0, kQuestionKeySize);
+}
+
+std::unique_ptr<EntryStore> EntryStore::Open(const fs::path& directory, core::WallTime now,
+                                             rocksdb::Env* env) {
+  std::unique_ptr<EntryStore> store(new EntryStore);
+  if (directory.empty()) {
+    store->OpenInMemory();
+    return store;
+  }
+  if (env == nullptr) env = rocksdb::Env::Default();
+  // "data/cache/" is renamed as "data/cache".
+  const fs::path path = directory.has_filename() ? directory : directory.parent_path();
+  OpenError error = store->OpenDirectory(path, env);
+  if (error.text.empty()) return store;
+  store->problem_ = "the cache in " + path.string() + " cannot be opened (" + error.text + ")";
+  if (error.damaged) {
+    const std::string aside = SetAside(path, now);
+    if (!aside.empty()) {
+      store->problem_ += "; it was set aside as " + aside;
+      error = store->OpenDirectory(path, env);
+    }
+    if (error.text.empty()) {
+      store->problem_ += "; the cache starts empty";
+      return store;
+    }
+    store->problem_ += "; a new one cannot be made there";
+  }
+  store->problem_ += "; entries are kept in memory only and are lost at the end";
+  store->OpenInMemory();
+  return store;
+}
+
+EntryStore::~EntryStore() { Close(); }
+
+void EntryStore::Close() {
+  if (!db_) return;
+  for (auto* family : {default_, entries_, vectors_, ids_}) {
+    db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
+  }
+  db_->Close().PermitUncheckedError();
+  db_.reset();
+}
+
+EntryStore::OpenError EntryStore::OpenDirectory(const fs::path& directory, rocksdb::Env* env) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (!fs::is_directory(directory, error)) {
+    return {"it is no directory and none can be made", fs::exists(directory, error)};
+  }
+  // A database in use is whole and somebody's: it must not be renamed under its owner.
+  rocksdb::FileLock* lock = nullptr;
+  if (!env->LockFile((directory / "LOCK").string(), &lock).ok()) {
+    return {"it cannot be locked: another process uses it, or it cannot be written to", false};
+  }
+  env->UnlockFile(lock).PermitUncheckedError();
+  OpenError open_error = OpenDatabase(directory.string(), env);
+  if (open_error.text.empty()) directory_ = directory;
+  return open_error;
+}
+
+EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb::Env* env) {
+  const rocksdb::CompressionType texts = rocksdb::kSnappyCompression;
+  const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
+      {rocksdb::kDefaultColumnFamilyName, FamilyOptions(texts)},
+      {"entries", FamilyOptions(texts)},
+      {"vectors", FamilyOptions(rocksdb::kNoCompression)},
+      {"ids", FamilyOptions(texts)},
+  };
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status status =
+      rocksdb::DB::Open(DatabaseOptions(env), path, families, &handles, &db);
+  if (!status.ok()) return {status.ToString(), !status.IsNoSpace()};  // a full disk damages nothing
+  db_.reset(db);
+  default_ = handles[0];
+  entries_ = handles[1];
+  vectors_ = handles[2];
+  ids_ = handles[3];
+  const std::string format_error = CheckFormat();
+  if (!format_error.empty()) Close();
+  return {format_error, true};
+}
+
+std::string EntryStore::CheckFormat() {
+  std::string format;
+  const rocksdb::Status status = db_->Get({}, default_, kFormatKey, &format);
+  if (status.IsNotFound()) {
+    db_->Put({}, default_, kFormatKey, kFormat).PermitUncheckedError();
+    return "";
+  }
+  if (!status.ok()) return status.ToString();
+  if (format == kFormat) return "";
+  return "its format is " + format + ", and this version reads " + kFormat;
+}
+
+void EntryStore::OpenInMemory() {
+  // RocksDB itself, unchanged, over files in memory: one way to store, however it ends up.
+  memory_env_.reset(rocksdb::NewMemEnv(rocksdb::Env::Default()));
+  const OpenError error = OpenDatabase("/cache", memory_env_.get());
+  if (!error.text.empty()) problem_ += "; nothing can be stored (" + error.text + ")";
+}
+
+absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
+  if (!db_) return absl::UnavailableError("there is no database");
+  // After some errors RocksDB stays read-only until it is told to look again; from a full disk it
+  // recovers by itself, in its own time, and says "busy" until then.
+  if (last_write_failed_) db_->Resume().PermitUncheckedError();
+  const rocksdb::Status status = db_->Write({}, &batch);
+  last_write_failed_ = !status.ok();
+  if (!status.ok()) ++write_errors_;
+  return ToAbsl(status);
+}
+
+absl::Status EntryStore::Put(const std::string& key, const EntryRecord& entry,
+                             const VectorRecord& vector, const std::string& replaced_id) {
+  storage::StoredId id;
+  id.set_key(key);
+  id.set_created_unix_nanos(ToNanos(entry.created_at));
+  rocksdb::WriteBatch batch;
+  if (!replaced_id.empty()) batch.Delete(ids_, replaced_id);
+  batch.Put(entries_, key, Encode(key, ToMessage(entry)));
+  batch.Put(vectors_, key, Encode(key, ToMessage(vector)));
+  batch.Put(ids_, entry.id, Encode(entry.id, id));
+  return Write(batch);
+}
+
+absl::Status EntryStore::PutVector(const std::string& key, const VectorRecord& vector) {
+  rocksdb::WriteBatch batch;
+  batch.Put(vectors_, key, Encode(key, ToMessage(vector)));
+  return Write(batch);
+}
+
+absl::Status EntryStore::Remove(const std::vector<KeyAndId>& entries) {
+  rocksdb::WriteBatch batch;
+  for (const auto& [key, id] : entries) {
+    if (!key.empty()) batch.Delete(entries_, key);
+    if (!key.empty()) batch.Delete(vectors_, key);
+    if (!id.empty()) batch.Delete(ids_, id);
+  }
+  return Write(batch);
+}
+
+template <typename Message>
+std::optional<Message> EntryStore::Decode(std::string_view key, std::string_view value) const {
+  Message message;
+  if (value.size() >= kHeaderSize && value.front() == kValueVersion) {
+    uint32_t checksum = 0;
+    std::memcpy(&checksum, value.data() + 1, sizeof(checksum));
+    const std::string_view body = value.substr(kHeaderSize);
+    if (checksum == Checksum(key, body) &&
+        message.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
+      return message;
+    }
+  }
+  ++read_errors_;
+  return std::nullopt;
+}
+
+template <typename Message>
+std::optional<Message> EntryStore::Read(rocksdb::ColumnFamilyHandle* family, std::string_view key,
+                                        bool* damaged) const {
+  if (!db_) return std::nullopt;
+  rocksdb::PinnableSlice value;
+  const rocksdb::Status status = db_->Get({}, family, ToSlice(key), &value);
+  if (status.IsNotFound()) return std::nullopt;
+  std::optional<Message> message;
+  if (status.ok()) {
+    message = Decode<Message>(key, ToView(value));
+  } else {
+    ++read_errors_;
+  }
+  if (damaged != nullptr) *damaged = !message;
+  return message;
+}
+
+std::optional<EntryRecord> EntryStore::Get(const std::string& key) const {
+  auto message = Read<storage::StoredEntry>(entries_, key);
+  if (!message) return std::nullopt;
+  return FromMessage(std::move(*message));
+}
+
+std::optional<IdRecord> EntryStore::FindId(const std::string& id) const {
+  auto message = Read<storage::StoredId>(ids_, id);
+  if (!message) return std::nullopt;
+  return FromMessage(std::move(*message));
+}
+
+std::optional<std::string> EntryStore::IdUnder(const std::string& key) const {
+  bool damaged = false;
+  auto message = Read<storage::StoredVector>(vectors_, key, &damaged);
+  if (message) return std::move(*message->mutable_id());
+  if (damaged) return "";
+  return std::nullopt;
+}
+
+void EntryStore::ForEachVector(std::string_view prefix, VisitVector visit) const {
+  if (!db_) return;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, vectors_));
+  for (it->Seek(ToSlice(prefix)); it->Valid() && it->key().starts_with(ToSlice(prefix));
+       it->Next()) {
+    const std::string_view key = ToView(it->key());
+    auto message = Decode<storage::StoredVector>(key, ToView(it->value()));
+    visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
+  }
+  CheckIterator(*it);
+}
+
+void EntryStore::ForEachId(std::string_view from_id, VisitId visit) const {
+  if (!db_) return;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, ids_));
+  it->Seek(ToSlice(from_id));
+  while (it->Valid() && ShowId(*it, visit)) it->Next();
+  CheckIterator(*it);
+}
+
+void EntryStore::ForEachIdNewestFirst(VisitId visit) const {
+  if (!db_) return;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, ids_));
+  it->SeekToLast();
+  while (it->Valid() && ShowId(*it, visit)) it->Prev();
+  CheckIterator(*it);
+}
+
+bool EntryStore::ShowId(const rocksdb::Iterator& at, VisitId visit) const {
+  const std::string_view id = ToView(at.key());
+  auto message = Decode<storage::StoredId>(id, ToView(at.value()));
+  return !message || visit(id, FromMessage(std::move(*message)));
+}
+
+void EntryStore::CheckIterator(const rocksdb::Iterator& iterator) const {
+  if (!iterator.status().ok()) ++read_errors_;
+}
+
+absl::Status EntryStore::Compact(std::string_view prefix) {
+  if (!db_) return absl::UnavailableError("there is no database");
+  const std::string end = PrefixEnd(prefix);
+  const rocksdb::Slice first = ToSlice(prefix);
+  const rocksdb::Slice last = ToSlice(end);
+  rocksdb::CompactRangeOptions options;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  for (auto* family : {entries_, vectors_}) {
+    const rocksdb::Status status = db_->CompactRange(
+        options, family, prefix.empty() ? nullptr : &first, end.empty() ? nullptr : &last);
+    if (!status.ok()) return ToAbsl(status);
+  }
+  return ToAbsl(db_->CompactRange(options, ids_, nullptr, nullptr));
+}
+
+uint64_t EntryStore::bytes_on_disk() const {
+  if (directory_.empty()) return 0;
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator it(directory_, error), end; !error && it != end;
+       it.increment(error)) {
+    std::error_code gone;  // a file may vanish under a compaction
+    const uint64_t size = it->file_size(gone);
+    if (!gone) bytes += size;
+  }
+  return bytes;
+}
+
+}  // namespace holdfast::cache

@@ -1,0 +1,155 @@
+#pragma once
+
+// The answers on disk, in RocksDB. It knows keys and values and nothing of similarity.
+// SemanticCache owns it and calls it on the pool's threads, since everything here may block; thread
+// safe.
+//
+// Keys (format 1). KEY is a scope's key (scope.h) followed by the question's key, 16 bytes: the
+// beginning of the SHA-256 of the normalised question. So the same question in the same scope is
+// the same entry, and a scope, a tenant or a tenant's route is a range of keys.
+//
+//   column family   key        value (storage.proto)
+//   default         "format"   "1"
+//   entries         KEY        StoredEntry    question, answer, origin
+//   vectors         KEY        StoredVector   so that an index is loaded without the texts
+//   ids             entry id   StoredId       KEY; ids sort by time, so the oldest comes first
+//
+// A value is one byte of version (1), the CRC-32 of key and message (4 bytes, little-endian) and
+// the message. What fails that check is dropped, counted and never served. All rows of an entry are
+// written and deleted in one batch, through the write-ahead log: what was stored outlives the
+// process however it ends; what the machine had not written out when it lost power is lost.
+//
+// The cache never keeps the service from starting: a database that cannot be opened is set aside
+// beside itself, as NAME.damaged-TIME, and an empty one takes its place; where even that fails, or
+// the database is another process's, the entries live in memory. problem() then says so.
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "core/clock.h"
+
+namespace rocksdb {
+class ColumnFamilyHandle;
+class DB;
+class Env;
+class Iterator;
+class WriteBatch;
+}  // namespace rocksdb
+
+namespace holdfast::cache {
+
+inline constexpr size_t kQuestionKeySize = 16;
+
+// The question's part of an entry's key.
+std::string QuestionKey(std::string_view normalized_question);
+
+struct EntryRecord {
+  std::string id;
+  std::string question;
+  std::string answer;
+  std::string provider;
+  std::string model;
+  core::WallTime created_at{};
+};
+
+struct VectorRecord {
+  std::string id;
+  core::WallTime created_at{};
+  std::string embedder;
+  std::vector<float> values;
+};
+
+struct IdRecord {
+  std::string key;
+  core::WallTime created_at{};
+};
+
+// Either may be empty: what is known of an entry of which some rows are damaged.
+struct KeyAndId {
+  std::string key;
+  std::string id;
+};
+
+class EntryStore {
+ public:
+  // Never fails. An empty `directory` means in memory, which is then no problem. `now` names what
+  // is set aside. `env` (borrowed) is for tests; null = the file system.
+  static std::unique_ptr<EntryStore> Open(const std::filesystem::path& directory,
+                                          core::WallTime now, rocksdb::Env* env = nullptr);
+  ~EntryStore();
+
+  // What went wrong on opening, for a person; empty if nothing did.
+  const std::string& problem() const { return problem_; }
+  bool in_memory() const { return memory_env_ != nullptr; }
+
+  // `replaced_id`: the entry that stands under `key` now; empty if there is none.
+  absl::Status Put(const std::string& key, const EntryRecord& entry, const VectorRecord& vector,
+                   const std::string& replaced_id);
+  absl::Status PutVector(const std::string& key, const VectorRecord& vector);
+  absl::Status Remove(const std::vector<KeyAndId>& entries);
+
+  std::optional<EntryRecord> Get(const std::string& key) const;
+  std::optional<IdRecord> FindId(const std::string& id) const;
+  // The entry's id; "" if it is damaged, none if there is no such entry.
+  std::optional<std::string> IdUnder(const std::string& key) const;
+
+  // In order of keys; a damaged vector is shown as none, so that it can be removed.
+  using VisitVector = absl::FunctionRef<void(std::string_view key, std::optional<VectorRecord>)>;
+  void ForEachVector(std::string_view prefix, VisitVector visit) const;
+
+  // In order of time, from `from_id` on or from the newest back; `visit` returns false to stop.
+  using VisitId = absl::FunctionRef<bool(std::string_view id, const IdRecord&)>;
+  void ForEachId(std::string_view from_id, VisitId visit) const;
+  void ForEachIdNewestFirst(VisitId visit) const;
+
+  // Rewrites the files that hold keys with this prefix, so that what was removed leaves the disk.
+  absl::Status Compact(std::string_view prefix);
+
+  uint64_t bytes_on_disk() const;
+  uint64_t write_errors() const { return write_errors_; }
+  uint64_t read_errors() const { return read_errors_; }  // damaged values, unreadable files
+
+ private:
+  EntryStore() = default;
+
+  // Each returns what went wrong, empty if nothing did.
+  struct OpenError {
+    std::string text;
+    bool damaged = false;  // worth setting aside
+  };
+  OpenError OpenDirectory(const std::filesystem::path& directory, rocksdb::Env* env);
+  OpenError OpenDatabase(const std::string& path, rocksdb::Env* env);
+  std::string CheckFormat();
+  void OpenInMemory();
+  void Close();
+  absl::Status Write(rocksdb::WriteBatch& batch);
+  template <typename Message>
+  std::optional<Message> Read(rocksdb::ColumnFamilyHandle* family, std::string_view key,
+                              bool* damaged = nullptr) const;
+  template <typename Message>
+  std::optional<Message> Decode(std::string_view key, std::string_view value) const;
+  bool ShowId(const rocksdb::Iterator& at, VisitId visit) const;
+  void CheckIterator(const rocksdb::Iterator& iterator) const;
+
+  std::filesystem::path directory_;
+  std::string problem_;
+  std::unique_ptr<rocksdb::Env> memory_env_;
+  std::unique_ptr<rocksdb::DB> db_;
+  rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these four belong to db_
+  rocksdb::ColumnFamilyHandle* entries_ = nullptr;
+  rocksdb::ColumnFamilyHandle* vectors_ = nullptr;
+  rocksdb::ColumnFamilyHandle* ids_ = nullptr;
+  std::atomic<bool> last_write_failed_ = false;
+  std::atomic<uint64_t> write_errors_ = 0;
+  mutable std::atomic<uint64_t> read_errors_ = 0;
+};
+
+}  // namespace holdfast::cache

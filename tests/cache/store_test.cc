@@ -1,0 +1,372 @@
+#include "cache/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+
+#include <fstream>
+#include <thread>
+
+#include "cache/scope.h"
+#include "tests/cache/cache_fixture.h"
+
+namespace holdfast::cache {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::TempDir;
+
+constexpr core::WallTime kNow{std::chrono::seconds(1'800'000'000)};
+
+std::string Key(const std::string& tenant, const std::string& question) {
+  return ScopeKey({tenant, "route", ""}) + QuestionKey(question);
+}
+
+EntryRecord Entry(const std::string& id) {
+  return {id, "question " + id, "answer " + id, "provider", "model", kNow};
+}
+
+VectorRecord Vector(const std::string& id) { return {id, kNow, "embedder", {0.5f, -1.25f, 3e-8f}}; }
+
+std::vector<std::string> IdsIn(const EntryStore& store) {
+  std::vector<std::string> ids;
+  store.ForEachId("", [&](std::string_view id, const IdRecord&) {
+    ids.emplace_back(id);
+    return true;
+  });
+  return ids;
+}
+
+std::vector<fs::path> SetAsideBeside(const fs::path& directory) {
+  std::vector<fs::path> found;
+  for (const auto& item : fs::directory_iterator(directory.parent_path())) {
+    if (item.path().filename().string().find(".damaged-") != std::string::npos) {
+      found.push_back(item.path());
+    }
+  }
+  return found;
+}
+
+// Opens the database as RocksDB sees it, to harm it.
+struct RawDatabase {
+  explicit RawDatabase(const fs::path& path) {
+    const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
+        {rocksdb::kDefaultColumnFamilyName, {}}, {"entries", {}}, {"vectors", {}}, {"ids", {}}};
+    rocksdb::DB* opened = nullptr;
+    const auto status =
+        rocksdb::DB::Open(rocksdb::DBOptions(), path.string(), families, &handles, &opened);
+    HOLDFAST_CHECK(status.ok());
+    db.reset(opened);
+  }
+  ~RawDatabase() {
+    for (auto* handle : handles) db->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
+  }
+  std::string Get(int family, const std::string& key) {
+    std::string value;
+    HOLDFAST_CHECK(db->Get({}, handles[family], key, &value).ok());
+    return value;
+  }
+  void Put(int family, const std::string& key, const std::string& value) {
+    HOLDFAST_CHECK(db->Put({}, handles[family], key, value).ok());
+  }
+
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  std::unique_ptr<rocksdb::DB> db;
+};
+constexpr int kEntries = 1, kVectors = 2, kIds = 3;
+
+TEST(EntryStore, GivesBackWhatWasPutAlsoAfterReopening) {
+  TempDir dir;
+  const fs::path path = dir.path() / "made" / "on demand";
+  for (const bool reopened : {false, true}) {
+    auto store = EntryStore::Open(path, kNow);
+    EXPECT_EQ(store->problem(), "");
+    EXPECT_FALSE(store->in_memory());
+    const std::string key = Key("t", "q");
+    if (!reopened) ASSERT_TRUE(store->Put(key, Entry("A"), Vector("A"), "").ok());
+    const auto entry = store->Get(key);
+    ASSERT_TRUE(entry);
+    EXPECT_EQ(entry->id, "A");
+    EXPECT_EQ(entry->question, "question A");
+    EXPECT_EQ(entry->answer, "answer A");
+    EXPECT_EQ(entry->provider, "provider");
+    EXPECT_EQ(entry->model, "model");
+    EXPECT_EQ(entry->created_at, kNow);
+    ASSERT_TRUE(store->FindId("A"));
+    EXPECT_EQ(store->FindId("A")->key, key);
+    EXPECT_EQ(store->IdUnder(key), "A");
+    int vectors = 0;
+    store->ForEachVector("", [&](std::string_view k, std::optional<VectorRecord> vector) {
+      ++vectors;
+      EXPECT_EQ(k, key);
+      ASSERT_TRUE(vector);
+      EXPECT_EQ(vector->id, "A");
+      EXPECT_EQ(vector->embedder, "embedder");
+      EXPECT_EQ(vector->values, Vector("A").values);
+    });
+    EXPECT_EQ(vectors, 1);
+    EXPECT_GT(store->bytes_on_disk(), 0u);
+    EXPECT_EQ(store->read_errors(), 0u);
+  }
+  EXPECT_TRUE(SetAsideBeside(path).empty());
+}
+
+TEST(EntryStore, ReplacingAndRemovingLeaveNoRowBehind) {
+  auto store = EntryStore::Open("", kNow);
+  EXPECT_TRUE(store->in_memory());
+  EXPECT_EQ(store->problem(), "");
+  const std::string key = Key("t", "q");
+  ASSERT_TRUE(store->Put(key, Entry("A"), Vector("A"), "").ok());
+  ASSERT_TRUE(store->Put(key, Entry("B"), Vector("B"), "A").ok());
+  EXPECT_EQ(IdsIn(*store), std::vector<std::string>{"B"});
+  EXPECT_EQ(store->Get(key)->id, "B");
+  ASSERT_TRUE(store->Remove({{key, "B"}}).ok());
+  EXPECT_TRUE(IdsIn(*store).empty());
+  EXPECT_FALSE(store->Get(key));
+  EXPECT_EQ(store->IdUnder(key), std::nullopt);
+  EXPECT_EQ(store->read_errors(), 0u);
+}
+
+TEST(EntryStore, IdsComeInOrderFromEitherEndAndStopWhenTold) {
+  auto store = EntryStore::Open("", kNow);
+  for (const char* id : {"C", "A", "D", "B"}) {
+    ASSERT_TRUE(store->Put(Key("t", id), Entry(id), Vector(id), "").ok());
+  }
+  EXPECT_EQ(IdsIn(*store), (std::vector<std::string>{"A", "B", "C", "D"}));
+  std::string seen;
+  store->ForEachId("B", [&](std::string_view id, const IdRecord&) {
+    seen += id;
+    return seen.size() < 2;
+  });
+  store->ForEachIdNewestFirst([&](std::string_view id, const IdRecord&) {
+    seen += id;
+    return id != "C";
+  });
+  EXPECT_EQ(seen, "BCDC");
+}
+
+TEST(EntryStore, APrefixSeesItsTenantOnly) {
+  auto store = EntryStore::Open("", kNow);
+  for (const char* tenant : {"a", "ab", "", "b"}) {
+    ASSERT_TRUE(store->Put(Key(tenant, "q"), Entry(tenant), Vector(tenant), "").ok());
+  }
+  std::vector<std::string> seen;
+  store->ForEachVector(TenantPrefix("a"), [&](std::string_view, std::optional<VectorRecord> v) {
+    seen.push_back(v->id);
+  });
+  EXPECT_EQ(seen, std::vector<std::string>{"a"});
+}
+
+TEST(EntryStore, DamagedValuesAreCountedAndNeverServed) {
+  TempDir dir;
+  const fs::path path = dir.path() / "db";
+  const std::string one = Key("t", "one"), two = Key("t", "two"), three = Key("t", "three");
+  {
+    auto store = EntryStore::Open(path, kNow);
+    for (const auto& [key, id] :
+         {std::pair(one, "A"), std::pair(two, "B"), std::pair(three, "C")}) {
+      ASSERT_TRUE(store->Put(key, Entry(id), Vector(id), "").ok());
+    }
+  }
+  {
+    RawDatabase raw(path);
+    std::string value = raw.Get(kEntries, one);
+    value[value.size() / 2] ^= 1;
+    raw.Put(kEntries, one, value);
+    raw.Put(kEntries, two, raw.Get(kEntries, three));  // whole, but another key's
+    value = raw.Get(kVectors, one);
+    raw.Put(kVectors, one, value.substr(0, value.size() - 4));
+    raw.Put(kVectors, two, "");
+    value = raw.Get(kIds, "A");
+    value[0] = 2;  // a version of the future
+    raw.Put(kIds, "A", value);
+  }
+  auto store = EntryStore::Open(path, kNow);
+  EXPECT_EQ(store->problem(), "");
+  EXPECT_FALSE(store->Get(one));
+  EXPECT_FALSE(store->Get(two));
+  EXPECT_TRUE(store->Get(three));
+  EXPECT_EQ(store->read_errors(), 2u);
+  EXPECT_EQ(store->IdUnder(one), "");
+  EXPECT_EQ(store->IdUnder(three), "C");
+  EXPECT_EQ(store->read_errors(), 3u);
+  int whole = 0, damaged = 0;
+  store->ForEachVector("", [&](std::string_view, std::optional<VectorRecord> vector) {
+    ++(vector ? whole : damaged);
+  });
+  EXPECT_EQ(whole, 1);
+  EXPECT_EQ(damaged, 2);
+  EXPECT_EQ(IdsIn(*store), (std::vector<std::string>{"B", "C"}));
+  EXPECT_EQ(store->read_errors(), 6u);
+}
+
+TEST(EntryStore, ADamagedDatabaseIsSetAsideAndAnEmptyOneStarts) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  for (int round = 1; round <= 2; ++round) {
+    {
+      ASSERT_TRUE(
+          EntryStore::Open(path, kNow)->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+    }
+    std::ofstream(path / "CURRENT") << "nonsense";
+    auto store = EntryStore::Open(path, kNow);
+    EXPECT_FALSE(store->in_memory());
+    EXPECT_THAT(store->problem(), HasSubstr("set aside as"));
+    EXPECT_THAT(store->problem(), HasSubstr("damaged-1800000000"));
+    EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
+    EXPECT_TRUE(IdsIn(*store).empty());
+    ASSERT_TRUE(store->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+    const auto aside = SetAsideBeside(path);
+    EXPECT_EQ(aside.size(), static_cast<size_t>(round)) << "two in one second keep apart";
+    for (const auto& old : aside) EXPECT_TRUE(fs::exists(old / "CURRENT"));
+    store.reset();
+    EXPECT_EQ(EntryStore::Open(path, kNow)->problem(), "");
+  }
+}
+
+TEST(EntryStore, ALayoutOfTheFutureIsSetAside) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  {
+    EntryStore::Open(path, kNow);
+  }
+  RawDatabase(path).Put(0, "format", "2");
+  auto store = EntryStore::Open(path / "", kNow);  // the name may end in a slash
+  EXPECT_THAT(store->problem(), HasSubstr("its format is 2"));
+  EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
+  EXPECT_EQ(SetAsideBeside(path).size(), 1u);
+}
+
+TEST(EntryStore, AFileInTheDirectorysPlaceIsSetAside) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  std::ofstream(path) << "I am a file";
+  auto store = EntryStore::Open(path, kNow);
+  EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
+  EXPECT_FALSE(store->in_memory());
+  EXPECT_TRUE(store->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+}
+
+TEST(EntryStore, ADatabaseInUseIsLeftAloneAndMemoryServes) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  auto owner = EntryStore::Open(path, kNow);
+  ASSERT_TRUE(owner->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+  auto second = EntryStore::Open(path, kNow);
+  EXPECT_TRUE(second->in_memory());
+  EXPECT_THAT(second->problem(), HasSubstr("in memory only"));
+  EXPECT_TRUE(SetAsideBeside(path).empty());
+  EXPECT_TRUE(IdsIn(*second).empty());
+  EXPECT_TRUE(second->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+  EXPECT_EQ(IdsIn(*second), std::vector<std::string>{"B"});
+  EXPECT_EQ(IdsIn(*owner), std::vector<std::string>{"A"});
+}
+
+TEST(EntryStore, WhereNothingCanBeMadeMemoryServes) {
+  auto store = EntryStore::Open("/proc/holdfast/cache", kNow);
+  EXPECT_TRUE(store->in_memory());
+  EXPECT_THAT(store->problem(), HasSubstr("in memory only"));
+  EXPECT_TRUE(store->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+  EXPECT_TRUE(store->Get(Key("t", "q")));
+}
+
+// Files that say the disk is full while told to.
+class FullDisk final : public rocksdb::EnvWrapper {
+ public:
+  FullDisk() : EnvWrapper(rocksdb::Env::Default()) {}
+  const char* Name() const override { return "FullDisk"; }
+  std::atomic<bool> full = false;
+
+  rocksdb::Status NewWritableFile(const std::string& name,
+                                  std::unique_ptr<rocksdb::WritableFile>* file,
+                                  const rocksdb::EnvOptions& options) override {
+    const auto status = EnvWrapper::NewWritableFile(name, file, options);
+    if (status.ok()) *file = std::make_unique<File>(*this, std::move(*file));
+    return status;
+  }
+
+ private:
+  class File final : public rocksdb::WritableFileWrapper {
+   public:
+    File(FullDisk& disk, std::unique_ptr<rocksdb::WritableFile> file)
+        : WritableFileWrapper(file.get()), disk_(disk), file_(std::move(file)) {}
+    rocksdb::Status Append(const rocksdb::Slice& data) override {
+      if (disk_.full) return rocksdb::Status::NoSpace("no space left on device");
+      return file_->Append(data);
+    }
+    rocksdb::Status Append(const rocksdb::Slice& data,
+                           const rocksdb::DataVerificationInfo&) override {
+      return Append(data);
+    }
+
+   private:
+    FullDisk& disk_;
+    const std::unique_ptr<rocksdb::WritableFile> file_;
+  };
+};
+
+TEST(EntryStore, AFullDiskIsAnErrorThatPassesByItself) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  FullDisk disk;
+  {
+    auto store = EntryStore::Open(path, kNow, &disk);
+    ASSERT_EQ(store->problem(), "");
+    ASSERT_TRUE(store->Put(Key("t", "1"), Entry("1"), Vector("1"), "").ok());
+    disk.full = true;
+    EXPECT_TRUE(absl::IsResourceExhausted(store->Put(Key("t", "2"), Entry("2"), Vector("2"), "")));
+    EXPECT_FALSE(store->Put(Key("t", "3"), Entry("3"), Vector("3"), "").ok());
+    EXPECT_EQ(store->write_errors(), 2u);
+    EXPECT_TRUE(store->Get(Key("t", "1"))) << "reading goes on";
+    EXPECT_FALSE(store->Get(Key("t", "2")));
+    disk.full = false;
+    const VectorRecord vector = Vector("4");
+    while (!store->Put(Key("t", "4"), Entry("4"), vector, "").ok()) std::this_thread::yield();
+  }
+  auto store = EntryStore::Open(path, kNow);
+  EXPECT_EQ(store->problem(), "");
+  EXPECT_EQ(IdsIn(*store), (std::vector<std::string>{"1", "4"}));
+}
+
+TEST(EntryStore, AFullDiskOnOpeningSetsNothingAside) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  {
+    ASSERT_TRUE(EntryStore::Open(path, kNow)->Put(Key("t", "1"), Entry("1"), Vector("1"), "").ok());
+  }
+  FullDisk disk;
+  disk.full = true;
+  EXPECT_TRUE(EntryStore::Open(path, kNow, &disk)->in_memory());
+  EXPECT_TRUE(SetAsideBeside(path).empty());
+  EXPECT_EQ(IdsIn(*EntryStore::Open(path, kNow)), std::vector<std::string>{"1"});
+}
+
+TEST(EntryStore, WhatWasRemovedIsGoneFromTheFilesAfterCompacting) {
+  TempDir dir;
+  const fs::path path = dir.path() / "cache";
+  const std::string needle = "uNcOmPrEsSiBlE-7f3a9c", kept = "kEePtHiS-55d0e1";
+  const auto in_files = [&](const std::string& text) {
+    for (const auto& item : fs::directory_iterator(path)) {
+      std::ifstream file(item.path(), std::ios::binary);
+      const std::string content(std::istreambuf_iterator<char>(file), {});
+      if (content.find(text) != std::string::npos) return true;
+    }
+    return false;
+  };
+  auto store = EntryStore::Open(path, kNow);
+  EntryRecord gone = Entry("A"), stays = Entry("B");
+  gone.answer = needle;
+  stays.answer = kept;
+  ASSERT_TRUE(store->Put(Key("t", "1"), gone, Vector("A"), "").ok());
+  ASSERT_TRUE(store->Put(Key("u", "1"), stays, Vector("B"), "").ok());
+  EXPECT_TRUE(in_files(needle));
+  ASSERT_TRUE(store->Remove({{Key("t", "1"), "A"}}).ok());
+  ASSERT_TRUE(store->Compact(TenantPrefix("t")).ok());
+  EXPECT_FALSE(in_files(needle));
+  EXPECT_TRUE(in_files(kept));
+}
+
+}  // namespace
+}  // namespace holdfast::cache
