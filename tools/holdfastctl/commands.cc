@@ -1,0 +1,193 @@
+#include "tools/holdfastctl/commands.h"
+
+#include <iostream>
+#include <utility>
+
+#include "holdfast/v1/admin.grpc.pb.h"
+#include "holdfast/v1/generate.grpc.pb.h"
+#include "tools/holdfastctl/config_check.h"
+#include "tools/holdfastctl/connection.h"
+#include "tools/holdfastctl/generate_request.h"
+#include "tools/holdfastctl/render.h"
+#include "tools/holdfastctl/render_json.h"
+
+namespace holdfast::ctl {
+namespace {
+
+constexpr std::chrono::seconds kAdminTimeout{10};
+constexpr char kTenantHeader[] = "x-holdfast-tenant";
+
+bool Coloured(bool is_terminal, const Environment& env) {
+  return is_terminal && env("NO_COLOR").value_or("").empty() && env("TERM") != "dumb";
+}
+
+// Runs the one command that was chosen; std::visit picks the overload.
+class Runner {
+ public:
+  Runner(const Options& options, Console& console)
+      : options_(options),
+        console_(console),
+        out_paint_(Coloured(console.out_is_terminal, console.env)),
+        err_paint_(Coloured(console.err_is_terminal, console.env)) {}
+
+  int operator()(const GenerateOptions& command) {
+    auto built = BuildRequest(command, console_.in);
+    if (const auto* fault = std::get_if<std::string>(&built)) return Fail(UsageError(*fault));
+    Connection connection(options_.server, options_.timeout);
+    if (!command.tenant.empty()) {
+      connection.context().AddMetadata(kTenantHeader, command.tenant);
+    }
+    v1::GenerateResponse response;
+    if (const auto error =
+            Call<v1::GenerateService>(connection, &v1::GenerateService::Stub::Generate,
+                                      std::get<v1::GenerateRequest>(built), response)) {
+      return Fail(*error);
+    }
+    if (options_.json) return Show(MessageJson(response));
+    const int code = Show(Harmless(AnswerText(response)));
+    if (!command.quiet) console_.err << RenderProvenance(response, err_paint_);
+    return code;
+  }
+
+  int operator()(const StatusOptions& command) {
+    return CallAdmin(&v1::AdminService::Stub::GetStatus, command.request, RenderStatus);
+  }
+
+  int operator()(const BreakerOptions& command) {
+    return CallAdmin(&v1::AdminService::Stub::SetBreaker, command.request,
+                     [&](const v1::SetBreakerResponse& response, const Paint& paint) {
+                       return RenderBreaker(command.request.target(), response.breaker(), paint);
+                     });
+  }
+
+  int operator()(const CacheStatsOptions&) {
+    return CallAdmin(&v1::AdminService::Stub::GetCacheStats, v1::GetCacheStatsRequest(),
+                     RenderCacheStats);
+  }
+
+  int operator()(const CachePurgeOptions& command) {
+    if (command.request.everything() && !command.yes) {
+      if (!console_.in_is_terminal) return Fail(UsageError("--everything needs --yes here"));
+      if (!Confirmed()) return Fail(Declined());
+    }
+    return CallAdmin(&v1::AdminService::Stub::PurgeCache, command.request,
+                     [](const v1::PurgeCacheResponse& response, const Paint&) {
+                       return std::to_string(response.deleted()) +
+                              (response.deleted() == 1 ? " entry" : " entries") + " deleted\n";
+                     });
+  }
+
+  int operator()(const PlanOptions& command) {
+    return CallAdmin(&v1::AdminService::Stub::ExplainPlan, command.request, RenderPlan);
+  }
+
+  int operator()(const ConfigShowOptions&) {
+    return CallAdmin(&v1::AdminService::Stub::GetConfig, v1::GetConfigRequest(),
+                     [&](const v1::GetConfigResponse& response, const Paint&) {
+                       console_.err << EscapeLine(response.path()) << ", read at "
+                                    << TimeText(response.loaded_at()) << "\n";
+                       return Harmless(response.yaml());
+                     });
+  }
+
+  int operator()(const ConfigCheckOptions& command) {
+    const ConfigReport report = CheckConfig(command.path, console_.env);
+    if (options_.json) {
+      Show(report.json);
+    } else {
+      (report.ok ? console_.out : console_.err) << report.text << std::flush;
+    }
+    return report.ok ? kExitOk : kExitFailed;
+  }
+
+ private:
+  template <typename Service, typename Request, typename Response>
+  std::optional<CallError> Call(Connection& connection,
+                                grpc::Status (Service::Stub::*method)(grpc::ClientContext*,
+                                                                      const Request&, Response*),
+                                const Request& request, Response& response) {
+    if (auto error = connection.Connect()) return error;
+    typename Service::Stub stub(connection.channel());
+    const grpc::Status status = (stub.*method)(&connection.context(), request, &response);
+    if (status.ok()) return std::nullopt;
+    return DecodeStatus(status);
+  }
+
+  template <typename Request, typename Response, typename Render>
+  int CallAdmin(grpc::Status (v1::AdminService::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                               Response*),
+                const Request& request, const Render& render) {
+    Connection connection(options_.admin, options_.timeout.value_or(kAdminTimeout));
+    Response response;
+    if (const auto error = Call<v1::AdminService>(connection, method, request, response)) {
+      return Fail(*error);
+    }
+    return Show(options_.json ? MessageJson(response) : render(response, out_paint_));
+  }
+
+  bool Confirmed() {
+    console_.err << "Delete every entry of the cache at " << EscapeLine(options_.admin)
+                 << "? [y/N] " << std::flush;
+    std::string answer;
+    std::getline(console_.in, answer);
+    return answer == "y" || answer == "Y" || answer == "yes";
+  }
+
+  static CallError Declined() {
+    CallError error;
+    error.code = "DECLINED";
+    error.message = "nothing was deleted";
+    return error;
+  }
+
+  // Text from the network could steer a terminal; a file or pipe gets it as it is.
+  std::string Harmless(const std::string& text) const {
+    return console_.out_is_terminal ? EscapeText(text) : text;
+  }
+
+  int Show(const std::string& text) {
+    console_.out << text << std::flush;
+    if (console_.out) return kExitOk;
+    console_.err << "error: cannot write to standard output\n";
+    return kExitFailed;
+  }
+
+  int Fail(const CallError& error) {
+    if (options_.json) {
+      Show(ErrorJson(error));
+    } else {
+      console_.err << RenderError(error, err_paint_);
+    }
+    return error.exit_code;
+  }
+
+  const Options& options_;
+  Console& console_;
+  const Paint out_paint_;
+  const Paint err_paint_;
+};
+
+int Refuse(const BadUsage& usage, Console& console) {
+  const CallError error = UsageError(usage.message);
+  if (usage.json) {
+    console.out << ErrorJson(error) << std::flush;
+  } else {
+    console.err << RenderError(error, Paint(Coloured(console.err_is_terminal, console.env)));
+  }
+  return error.exit_code;
+}
+
+}  // namespace
+
+int RunCommandLine(const std::vector<std::string>& args, Console& console) {
+  const auto parsed = ParseCommandLine(args, console.env);
+  if (const auto* usage = std::get_if<BadUsage>(&parsed)) return Refuse(*usage, console);
+  if (const auto* help = std::get_if<Help>(&parsed)) {
+    console.out << help->text << std::flush;
+    return kExitOk;
+  }
+  const Options& options = std::get<Options>(parsed);
+  return std::visit(Runner(options, console), options.command);
+}
+
+}  // namespace holdfast::ctl
