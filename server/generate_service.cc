@@ -1,0 +1,46 @@
+#include "server/generate_service.h"
+
+#include <utility>
+
+#include "server/generate_reactor.h"
+
+namespace holdfast::server {
+
+void LiveCalls::Enter() {
+  std::lock_guard lock(mutex_);
+  ++count_;
+}
+
+void LiveCalls::Leave() {
+  std::lock_guard lock(mutex_);
+  if (--count_ == 0) none_.notify_all();
+}
+
+size_t LiveCalls::count() const {
+  std::lock_guard lock(mutex_);
+  return count_;
+}
+
+bool LiveCalls::WaitForNone(core::SteadyTime until) const {
+  std::unique_lock lock(mutex_);
+  return none_.wait_until(lock, until, [this] { return count_ == 0; });
+}
+
+GenerateService::GenerateService(const RequestReader& reader, core::Random& random, RequestLog& log,
+                                 std::vector<Lane> lanes)
+    : reader_(reader), random_(random), log_(log), lanes_(std::move(lanes)) {}
+
+grpc::ServerUnaryReactor* GenerateService::Generate(grpc::CallbackServerContext* context,
+                                                    const grpc::ByteBuffer* request,
+                                                    grpc::ByteBuffer* response) {
+  Lane& lane = lanes_[next_lane_.fetch_add(1, std::memory_order_relaxed) % lanes_.size()];
+  return new GenerateReactor(*this, lane, *context, *request, *response);
+}
+
+void GenerateService::Hurry() {
+  for (Lane& lane : lanes_) {
+    lane.loop.Post([&lane] { lane.hurry.request_stop(); });
+  }
+}
+
+}  // namespace holdfast::server

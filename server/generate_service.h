@@ -1,0 +1,84 @@
+#pragma once
+
+// holdfast.v1.GenerateService at gRPC's callback edge. gRPC's threads are few, so a handler does
+// nothing but make a reactor, which posts itself to the loop its request is pinned to; reading,
+// answering and writing happen there. The server owns the service; it must outlive the grpc::Server
+// and every call (LiveCalls says when that is).
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <stop_token>
+#include <vector>
+
+#include "core/answer.h"
+#include "core/clock.h"
+#include "core/loop.h"
+#include "core/random.h"
+#include "core/task.h"
+#include "grpcpp/grpcpp.h"
+#include "holdfast/v1/generate.grpc.pb.h"
+#include "resilience/engine.h"
+#include "server/request_log.h"
+#include "server/request_reader.h"
+
+namespace holdfast::server {
+
+// Counts calls from arrival until nothing of them is left. Any thread.
+class LiveCalls {
+ public:
+  void Enter();
+  void Leave();
+  size_t count() const;
+  // False if calls are left at `until`, on the system's steady clock.
+  bool WaitForNone(core::SteadyTime until) const;
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable none_;
+  size_t count_ = 0;
+};
+
+// A loop and the engine that runs on it.
+struct Lane {
+  using Run = std::function<core::Task<core::Result>(core::Request, resilience::CallContext)>;
+
+  core::Loop& loop;
+  Run run;
+  std::stop_source hurry;  // the server drains; requested on the loop's thread
+};
+
+class GenerateService final
+    : public v1::GenerateService::WithRawCallbackMethod_Generate<v1::GenerateService::Service> {
+ public:
+  // `lanes` is never empty.
+  GenerateService(const RequestReader& reader, core::Random& random, RequestLog& log,
+                  std::vector<Lane> lanes);
+
+  // Raw bytes, since protobuf's own parsing would hide from the caller which field is at fault.
+  grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
+
+  // From now on new calls get UNAVAILABLE, SHUTTING_DOWN.
+  void RefuseNewCalls() { refusing_ = true; }
+  // Calls in progress end by the ladder, as if their time were up.
+  void Hurry();
+
+  LiveCalls& live_calls() { return live_calls_; }
+
+ private:
+  friend class GenerateReactor;
+
+  const RequestReader& reader_;
+  core::Random& random_;
+  RequestLog& log_;
+  std::vector<Lane> lanes_;
+  std::atomic<size_t> next_lane_ = 0;
+  std::atomic<bool> refusing_ = false;
+  LiveCalls live_calls_;
+};
+
+}  // namespace holdfast::server
