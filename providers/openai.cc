@@ -214,8 +214,8 @@ class OpenAiDecoder final : public Decoder {
   void OnChoice(JsonValue choice, Reply& reply);
   void OnDelta(JsonValue delta, Reply& reply);
   void OnContent(JsonValue content, Reply& reply);
-  void OnToolCall(JsonValue fragment, size_t position, Reply& reply);
-  Call& CallOf(JsonValue fragment, size_t position);
+  void OnToolCall(JsonValue fragment, Reply& reply);
+  int64_t KeyOf(JsonValue fragment, std::string_view id) const;
   void OnFunction(JsonValue function, Call& call, Reply& reply);
   void OnUsage(JsonValue usage, Reply& reply);
   void OnFinish(std::string_view word, Reply& reply);
@@ -255,9 +255,7 @@ void OpenAiDecoder::OnDelta(JsonValue delta, Reply& reply) {
   }
   if (const auto content = Find(delta, "content")) OnContent(*content, reply);
   reply.RefusalText(FindString(delta, "refusal"));
-  size_t position = 0;
-  ForEach(delta, "tool_calls",
-          [&](JsonValue fragment) { OnToolCall(fragment, position++, reply); });
+  ForEach(delta, "tool_calls", [&](JsonValue fragment) { OnToolCall(fragment, reply); });
   if (const auto function = Find(delta, "function_call")) {
     OnFunction(*function, calls_[0], reply);
   }
@@ -277,30 +275,31 @@ void OpenAiDecoder::OnContent(JsonValue content, Reply& reply) {
   }
 }
 
-// Some servers leave out the index; Gemini's counts every parallel call as 0. A new id is a new
-// call all the same.
-OpenAiDecoder::Call& OpenAiDecoder::CallOf(JsonValue fragment, size_t position) {
-  const std::string id = PlainText(FindString(fragment, "id"));
-  const auto index = Find(fragment, "index");
-  int64_t key = static_cast<int64_t>(position);
-  if (index) {
-    key = AsInt(*index).value_or(0);
-  } else if (id.empty() && !calls_.empty()) {
-    key = calls_.rbegin()->first;  // goes on with the latest
+// By the wire's index, if the server gives one: some do not, and Gemini's counts every parallel
+// call as 0. So another id is another call all the same, and without either a name begins one.
+int64_t OpenAiDecoder::KeyOf(JsonValue fragment, std::string_view id) const {
+  if (Find(fragment, "index")) {
+    const int64_t index = FindCount(fragment, "index");
+    const auto known = calls_.find(index);
+    const bool is_other =
+        known != calls_.end() && !id.empty() && !known->second.id.empty() && known->second.id != id;
+    if (!is_other) return index;
   }
-  auto known = calls_.find(key);
-  if (known != calls_.end() && !id.empty() && !known->second.id.empty() && known->second.id != id) {
+  const int64_t next = calls_.empty() ? 0 : calls_.rbegin()->first + 1;
+  if (!id.empty()) {
     const auto same = std::find_if(calls_.begin(), calls_.end(),
-                                   [&id](const auto& call) { return call.second.id == id; });
-    key = same != calls_.end() ? same->first : calls_.rbegin()->first + 1;
+                                   [id](const auto& call) { return call.second.id == id; });
+    return same != calls_.end() ? same->first : next;
   }
-  Call& call = calls_[key];
-  if (call.id.empty()) call.id = id;
-  return call;
+  const auto function = Find(fragment, "function");
+  const bool begins = function && !FindString(*function, "name").empty();
+  return begins || calls_.empty() ? next : next - 1;
 }
 
-void OpenAiDecoder::OnToolCall(JsonValue fragment, size_t position, Reply& reply) {
-  Call& call = CallOf(fragment, position);
+void OpenAiDecoder::OnToolCall(JsonValue fragment, Reply& reply) {
+  const std::string id = PlainText(FindString(fragment, "id"));
+  Call& call = calls_[KeyOf(fragment, id)];
+  if (call.id.empty()) call.id = id;
   if (const auto function = Find(fragment, "function")) OnFunction(*function, call, reply);
 }
 
