@@ -1,6 +1,7 @@
 #include "cache/vector_index.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <exception>
 
@@ -47,14 +48,14 @@ class VectorIndex::Graph final : hnswlib::SpaceInterface<float> {
 
   void Put(uint32_t slot) {
     if (slot >= hnsw_.max_elements_) hnsw_.resizeIndex(hnsw_.max_elements_ * 2);
-    const Point point{slot, nullptr};
+    const Point point{nullptr, slot};
     hnsw_.addPoint(&point, slot);
   }
 
   void Remove(uint32_t slot) { hnsw_.markDelete(slot); }
 
   void Search(std::span<const float> query, size_t k, std::vector<Candidate>& found) const {
-    const Point point{0, query.data()};
+    const Point point{query.data(), 0};
     auto nearest = hnsw_.searchKnn(&point, k);
     for (; !nearest.empty(); nearest.pop()) {
       const auto slot = static_cast<uint32_t>(nearest.top().second);
@@ -70,9 +71,12 @@ class VectorIndex::Graph final : hnswlib::SpaceInterface<float> {
 
  private:
   struct Point {
-    uint64_t slot;
     const float* query;  // null: the vector is in the slot
+    uint32_t slot;
   };
+  // Without the padding: then hnswlib's label, which follows its links and this, is aligned.
+  static constexpr size_t kPointSize = offsetof(Point, slot) + sizeof(uint32_t);
+  static_assert((2 * kLinks * sizeof(uint32_t) + sizeof(uint32_t) + kPointSize) % 8 == 0);
 
   static float Distance(const void* a, const void* b, const void* graph) {
     const auto& self = *static_cast<const Graph*>(graph);
@@ -80,12 +84,12 @@ class VectorIndex::Graph final : hnswlib::SpaceInterface<float> {
   }
   const float* VectorOf(const void* data) const {
     Point point;  // hnswlib does not align what it stores
-    std::memcpy(&point, data, sizeof(point));
+    std::memcpy(&point, data, kPointSize);
     return point.query != nullptr ? point.query : VectorIn(point.slot);
   }
   const float* VectorIn(uint64_t slot) const { return values_.data() + slot * dimension_; }
 
-  size_t get_data_size() override { return sizeof(Point); }
+  size_t get_data_size() override { return kPointSize; }
   hnswlib::DISTFUNC<float> get_dist_func() override { return &Distance; }
   void* get_dist_func_param() override { return this; }
 
