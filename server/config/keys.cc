@@ -810,11 +810,15 @@ std::string MarkdownRow(const KeyDoc& doc) {
 std::vector<KeyDoc> DescribeKeys() {
   std::vector<KeyDoc> docs;
   DescribeMap("", ConfigSchema(), Config{}, docs);
-  // A model's breaker and limiter start from its provider's, its price from nothing.
+  // Defaults that come from elsewhere in the file.
   for (KeyDoc& doc : docs) {
+    if (doc.type == "map") continue;
     const bool of_model = doc.path.find(".models.<model>.breaker.") != std::string::npos ||
                           doc.path.find(".models.<model>.limiter.") != std::string::npos;
+    const bool of_partial = doc.path.starts_with("routes[].partial.target.timeouts.") ||
+                            doc.path == "routes[].partial.target.context_window";
     if (of_model) doc.default_text = "the provider's";
+    if (of_partial) doc.default_text = "the chain step's, else " + doc.default_text;
   }
   return docs;
 }
@@ -823,10 +827,9 @@ std::string KeysAsMarkdown() {
   std::string text;
   std::string part;
   for (const KeyDoc& doc : DescribeKeys()) {
-    const size_t list = doc.path.find("[]");
-    const std::string heading = list == std::string::npos        ? "The server"
-                                : doc.path.starts_with("routes") ? "Routes"
-                                                                 : "Providers";
+    const std::string heading = doc.path.starts_with("providers") ? "Providers"
+                                : doc.path.starts_with("routes")  ? "Routes"
+                                                                  : "The server";
     if (heading != part) {
       part = heading;
       text += "\n### " + heading +

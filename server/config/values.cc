@@ -168,6 +168,10 @@ std::optional<double> ParseNumber(std::string_view text) {
 }
 
 std::string FormatNumber(double value) {
+  constexpr double kExact = 1e15;
+  if (std::abs(value) < kExact && value == std::trunc(value)) {
+    return std::to_string(static_cast<int64_t>(value));
+  }
   std::array<char, 32> buffer;
   const auto result = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
   return std::string(buffer.data(), result.ptr);

@@ -88,6 +88,7 @@ TEST(NumberTest, OnlyFiniteDecimals) {
   }
   EXPECT_EQ(FormatNumber(0.1), "0.1");
   EXPECT_EQ(FormatNumber(10), "10");
+  EXPECT_EQ(FormatNumber(1e6), "1000000");
   EXPECT_EQ(ParseInteger("12"), 12);
   for (const char* text : {"", "1.0", "1e3", "0x10", "9223372036854775808", "+1", "1_000"}) {
     EXPECT_EQ(ParseInteger(text), std::nullopt) << text;
