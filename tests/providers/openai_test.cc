@@ -372,6 +372,12 @@ TEST(OpenAiDecode, UsageOfOtherServers) {
   EXPECT_EQ(odd.sink.usage.output_tokens, 4);
 }
 
+TEST(OpenAiDecode, AReasonSaidAgainAsStopKeepsItsMeaning) {
+  const Heard heard = HearHoweverCut(
+      Stream({Delta(R"({"content":"x"})", R"("length")"), Delta("{}", R"("stop")"), "[DONE]"}));
+  EXPECT_EQ(heard.sink.reason, FinishReason::kLength);
+}
+
 TEST(OpenAiDecode, OnlyTheFirstChoiceCounts) {
   const Heard heard = Hear(Stream(
       {R"({"choices":[{"index":1,"delta":{"content":"no"}},{"index":0,"delta":{"content":"yes"},"finish_reason":"stop"}]})"}));
