@@ -600,22 +600,7 @@ void Call::SettleExpired() {
                .message = "the deadline had passed before any work was done"});
 }
 
-void Call::SettleShed(Admission::Refusal refusal) {
-  if (refusal == Admission::Refusal::kCancelled) {
-    SettleError({.code = core::ErrorCode::kCancelled,
-                 .reason = "CANCELLED",
-                 .message = "the caller cancelled the call"});
-  } else if (refusal == Admission::Refusal::kClosed) {
-    SettleError({.code = core::ErrorCode::kUnavailable,
-                 .reason = "SHUTTING_DOWN",
-                 .message = "the server is shutting down"});
-  } else {
-    SettleError({.code = core::ErrorCode::kResourceExhausted,
-                 .reason = "SHED",
-                 .message = "the server has as many requests in progress as it may have",
-                 .retry_after = std::chrono::seconds(1)});
-  }
-}
+void Call::SettleShed(Admission::Refusal refusal) { SettleError(RefusalError(refusal)); }
 
 void Call::SettleFailed() {
   core::Error error;

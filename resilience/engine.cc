@@ -1,5 +1,6 @@
 #include "resilience/engine.h"
 
+#include <chrono>
 #include <utility>
 
 #include "core/check.h"
@@ -33,7 +34,36 @@ Engine::Engine(core::Loop& loop, core::Random& random, Admission& admission, con
 
 Engine::~Engine() = default;
 
-core::Task<core::Result> Engine::Run(core::Request request, CallContext context) {
+core::Error RefusalError(Admission::Refusal refusal) {
+  switch (refusal) {
+    case Admission::Refusal::kCancelled:
+      return {.code = core::ErrorCode::kCancelled,
+              .reason = "CANCELLED",
+              .message = "the caller cancelled the call"};
+    case Admission::Refusal::kClosed:
+      return {.code = core::ErrorCode::kUnavailable,
+              .reason = "SHUTTING_DOWN",
+              .message = "the server is shutting down"};
+    case Admission::Refusal::kQueueFull:
+    case Admission::Refusal::kQueueTimeout:
+      return {.code = core::ErrorCode::kResourceExhausted,
+              .reason = "SHED",
+              .message = "the server has as many requests in progress as it may have",
+              .retry_after = std::chrono::seconds(1)};
+  }
+  HOLDFAST_CHECK(false);
+}
+
+core::Task<Admission::Entry> Engine::Enter(std::string route, CallContext context) {
+  const auto found = routes_.find(route);
+  const Route unknown;
+  const TimePlan plan(found == routes_.end() ? unknown : found->second->options(), context.arrival,
+                      context.deadline, options_.max_timeout);
+  co_return co_await admission_.Enter(loop_, plan.Remaining(loop_.Now()), context.cancelled);
+}
+
+core::Task<core::Result> Engine::Run(core::Request request, CallContext context,
+                                     std::optional<Admission::Ticket> ticket) {
   const auto found = routes_.find(request.route);
   HOLDFAST_CHECK(found != routes_.end());
   LiveRoute& route = *found->second;
@@ -43,8 +73,13 @@ core::Task<core::Result> Engine::Run(core::Request request, CallContext context)
     call.SettleExpired();
     co_return call.Finish();
   }
-  Admission::Entry entry =
-      co_await admission_.Enter(loop_, call.plan().Remaining(loop_.Now()), context.cancelled);
+  // A local, so that the place is free again before whoever awaits this call can answer it.
+  Admission::Entry entry;
+  entry.ticket = std::move(ticket);
+  if (!entry.ticket) {
+    entry =
+        co_await admission_.Enter(loop_, call.plan().Remaining(loop_.Now()), context.cancelled);
+  }
   if (!entry.ticket) {
     call.SettleShed(*entry.refusal);
     co_return call.Finish();

@@ -67,6 +67,9 @@ struct CallContext {
   std::stop_token hurry;  // the server drains: end by the ladder as if the time were up
 };
 
+// What a call that was not admitted ends with.
+core::Error RefusalError(Admission::Refusal refusal);
+
 struct EngineOptions {
   core::Duration max_timeout = std::chrono::seconds(300);  // the server's maximum
 };
@@ -83,9 +86,14 @@ class Engine {
          EngineOptions options = {});
   ~Engine();
 
+  // For whoever will call Run but has not read the request yet: enters admission for it, so that
+  // shedding costs nothing that grows with the prompt. An unknown route has the default timeout.
+  core::Task<Admission::Entry> Enter(std::string route, CallContext context);
+
   // Answers `request`, which has been validated, before the caller's deadline. A cancelled call
-  // ends as kCancelled.
-  core::Task<core::Result> Run(core::Request request, CallContext context);
+  // ends as kCancelled. Enters admission itself unless the caller has.
+  core::Task<core::Result> Run(core::Request request, CallContext context,
+                               std::optional<Admission::Ticket> ticket = std::nullopt);
 
  private:
   friend class Call;

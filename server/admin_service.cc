@@ -21,10 +21,8 @@ grpc::ServerUnaryReactor* Done(grpc::CallbackServerContext* context, const grpc:
 
 grpc::Status Refuse(core::ErrorCode code, std::string reason, std::string field,
                     std::string message) {
-  const core::Error error{.code = code,
-                          .reason = std::move(reason),
-                          .message = field + " " + message,
-                          .field = field};
+  const core::Error error{
+      .code = code, .reason = std::move(reason), .message = field + " " + message, .field = field};
   return WriteFailure("", error, {}).status;
 }
 
@@ -35,11 +33,16 @@ grpc::Status BadField(std::string field, std::string message) {
 
 v1::BreakerState ToProto(resilience::BreakerState state) {
   switch (state) {
-    case resilience::BreakerState::kClosed: return v1::BREAKER_STATE_CLOSED;
-    case resilience::BreakerState::kOpen: return v1::BREAKER_STATE_OPEN;
-    case resilience::BreakerState::kHalfOpen: return v1::BREAKER_STATE_HALF_OPEN;
-    case resilience::BreakerState::kForcedOpen: return v1::BREAKER_STATE_FORCED_OPEN;
-    case resilience::BreakerState::kForcedClosed: return v1::BREAKER_STATE_FORCED_CLOSED;
+    case resilience::BreakerState::kClosed:
+      return v1::BREAKER_STATE_CLOSED;
+    case resilience::BreakerState::kOpen:
+      return v1::BREAKER_STATE_OPEN;
+    case resilience::BreakerState::kHalfOpen:
+      return v1::BREAKER_STATE_HALF_OPEN;
+    case resilience::BreakerState::kForcedOpen:
+      return v1::BREAKER_STATE_FORCED_OPEN;
+    case resilience::BreakerState::kForcedClosed:
+      return v1::BREAKER_STATE_FORCED_CLOSED;
   }
   HOLDFAST_CHECK(false);
 }
@@ -188,10 +191,17 @@ grpc::Status AdminService::Steer(const v1::SetBreakerRequest& request,
                   "names no provider entry and model of the configuration");
   }
   switch (request.action()) {
-    case v1::SetBreakerRequest::ACTION_FORCE_OPEN: target->breaker.ForceOpen(); break;
-    case v1::SetBreakerRequest::ACTION_FORCE_CLOSE: target->breaker.ForceClosed(); break;
-    case v1::SetBreakerRequest::ACTION_RESET: target->breaker.Reset(); break;
-    default: return BadField("action", "must be FORCE_OPEN, FORCE_CLOSE or RESET");
+    case v1::SetBreakerRequest::ACTION_FORCE_OPEN:
+      target->breaker.ForceOpen();
+      break;
+    case v1::SetBreakerRequest::ACTION_FORCE_CLOSE:
+      target->breaker.ForceClosed();
+      break;
+    case v1::SetBreakerRequest::ACTION_RESET:
+      target->breaker.Reset();
+      break;
+    default:
+      return BadField("action", "must be FORCE_OPEN, FORCE_CLOSE or RESET");
   }
   *response.mutable_breaker() = ToProto(target->breaker.Snapshot());
   return grpc::Status::OK;

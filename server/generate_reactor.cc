@@ -16,21 +16,24 @@ constexpr char kTenantHeader[] = "x-holdfast-tenant";
 constexpr char kDefaultTenant[] = "default";
 constexpr size_t kMaxTenant = 128;
 
-Rejection BadTenant() {
-  Rejection rejection;
-  rejection.error = {.code = core::ErrorCode::kInvalidArgument,
-                     .reason = "INVALID_REQUEST",
-                     .message = "the metadata x-holdfast-tenant must be one name of 1 to 128 "
-                                "printable ASCII characters",
-                     .field = kTenantHeader};
-  rejection.faults.push_back({kTenantHeader, "must be one name of 1 to 128 printable characters"});
-  return rejection;
+void AddTenantFault(std::optional<Rejection>& rejection) {
+  if (!rejection || rejection->error.code != core::ErrorCode::kInvalidArgument) {
+    rejection.emplace();
+    rejection->error = {.code = core::ErrorCode::kInvalidArgument,
+                        .reason = "INVALID_REQUEST",
+                        .message =
+                            "the metadata x-holdfast-tenant must be one name of 1 to 128 "
+                            "printable ASCII characters",
+                        .field = kTenantHeader};
+  }
+  rejection->faults.insert(rejection->faults.begin(),
+                           {kTenantHeader, "must be one name of 1 to 128 printable characters"});
 }
 
 uint64_t UnixMillis(const core::Clock& clock) {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                   clock.WallNow().time_since_epoch())
-                                   .count());
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(clock.WallNow().time_since_epoch())
+          .count());
 }
 
 }  // namespace
@@ -50,8 +53,8 @@ std::optional<std::string> ReadTenant(
   if (begin == end) return kDefaultTenant;
   if (std::next(begin) != end) return std::nullopt;
   const grpc::string_ref value = begin->second;
-  const bool printable = std::all_of(value.begin(), value.end(),
-                                     [](char c) { return c >= 0x20 && c <= 0x7E; });
+  const bool printable =
+      std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
   if (value.empty() || value.size() > kMaxTenant || !printable) return std::nullopt;
   return std::string(value.data(), value.size());
 }
@@ -65,7 +68,8 @@ GenerateReactor::GenerateReactor(GenerateService& service, Lane& lane,
       request_(request),
       response_(response),
       arrival_(lane.loop.Now()),
-      deadline_(ToSteady(context.deadline(), lane.loop.clock())) {
+      deadline_(ToSteady(context.deadline(), lane.loop.clock())),
+      call_id_(core::NewId(service.random_, UnixMillis(lane.loop.clock()))) {
   service_.live_calls_.Enter();
   lane_.loop.Post([this] { core::Spawn(Serve()); });
 }
@@ -82,65 +86,78 @@ void GenerateReactor::OnDone() {
 
 core::Task<void> GenerateReactor::Serve() {
   if (service_.refusing_) {
-    RefuseForShutdown();
+    Refuse(resilience::Admission::Refusal::kClosed);
   } else {
-    const std::optional<std::string> tenant = ReadTenant(context_.client_metadata());
-    Reading reading = service_.reader_.Read(request_, tenant.value_or(kDefaultTenant));
-    request_.Clear();
-    if (!tenant) reading.rejection = BadTenant();
-    if (reading.request.request_id.empty()) {
-      reading.request.request_id = core::NewId(service_.random_, UnixMillis(lane_.loop.clock()));
-    }
-    if (reading.rejection) {
-      Reject(reading.request, *reading.rejection);
-    } else {
-      core::Task<void> answer = Answer(std::move(reading.request));
-      co_await std::move(answer);
-    }
+    co_await Admit();
   }
   // Cannot be, but a call without Finish would hang the caller and the server's shutdown.
   FinishOnce(grpc::Status::CANCELLED);
   LetGo();
 }
 
-core::Task<void> GenerateReactor::Answer(core::Request request) {
+// Before the request is read, so that shedding it costs nothing that grows with its prompt.
+core::Task<void> GenerateReactor::Admit() {
+  core::Task<resilience::Admission::Entry> enter =
+      lane_.enter(RequestReader::PeekRoute(request_), Context());
+  resilience::Admission::Entry entry = co_await std::move(enter);
+  if (entry.refusal) {
+    Refuse(*entry.refusal);
+  } else {
+    co_await Answer(std::move(entry.ticket));
+  }
+}
+
+core::Task<void> GenerateReactor::Answer(Lane::Ticket ticket) {
+  Reading reading = Read();
+  core::Request& request = reading.request;
   info_ = {request.request_id, request.tenant, request.route, request.labels};
-  resilience::CallContext call;
-  call.call_id = core::NewId(service_.random_, UnixMillis(lane_.loop.clock()));
-  call.arrival = arrival_;
-  call.deadline = deadline_;
-  call.cancelled = cancelled_.get_token();
-  call.hurry = lane_.hurry.get_token();
-  core::Task<core::Result> run = lane_.run(std::move(request), std::move(call));
+  if (reading.rejection) {
+    ticket.reset();  // its place is free before the caller can come again
+    service_.log_.OnRejected(info_, reading.rejection->error, Used());
+    FinishOnce(WriteRejection(info_.request_id, *reading.rejection));
+    co_return;
+  }
+  core::Task<core::Result> run = lane_.run(std::move(request), Context(), std::move(ticket));
   core::Result result = co_await std::move(run);
   service_.log_.OnDone(info_, result, Used());
   Reply(std::move(result));
 }
 
+resilience::CallContext GenerateReactor::Context() const {
+  resilience::CallContext context;
+  context.call_id = call_id_;
+  context.arrival = arrival_;
+  context.deadline = deadline_;
+  context.cancelled = cancelled_.get_token();
+  context.hurry = lane_.hurry.get_token();
+  return context;
+}
+
+Reading GenerateReactor::Read() {
+  const std::optional<std::string> tenant = ReadTenant(context_.client_metadata());
+  Reading reading = service_.reader_.Read(request_, tenant.value_or(kDefaultTenant));
+  request_.Clear();
+  if (!tenant) AddTenantFault(reading.rejection);
+  if (reading.request.request_id.empty()) reading.request.request_id = call_id_;
+  return reading;
+}
+
+void GenerateReactor::Refuse(resilience::Admission::Refusal refusal) {
+  const core::Error error = resilience::RefusalError(refusal);
+  info_.request_id = call_id_;
+  service_.log_.OnRejected(info_, error, Used());
+  FinishOnce(WriteFailure(info_.request_id, error, {}));
+}
+
 void GenerateReactor::Reply(core::Result result) {
   if (!result.ok()) {
-    return FinishOnce(WriteFailure(info_.request_id, std::get<core::Error>(result.value),
-                                   result.attempts));
+    return FinishOnce(
+        WriteFailure(info_.request_id, std::get<core::Error>(result.value), result.attempts));
   }
   const v1::GenerateResponse response = WriteResponse(info_.request_id, std::move(result));
   bool own_buffer = false;
   FinishOnce(grpc::GenericSerialize<grpc::ProtoBufferWriter, v1::GenerateResponse>(
       response, &response_, &own_buffer));
-}
-
-void GenerateReactor::Reject(const core::Request& request, const Rejection& rejection) {
-  info_ = {request.request_id, request.tenant, request.route, request.labels};
-  service_.log_.OnRejected(info_, rejection.error, Used());
-  FinishOnce(WriteRejection(info_.request_id, rejection));
-}
-
-void GenerateReactor::RefuseForShutdown() {
-  const core::Error error{.code = core::ErrorCode::kUnavailable,
-                          .reason = "SHUTTING_DOWN",
-                          .message = "the server is shutting down"};
-  info_.request_id = core::NewId(service_.random_, UnixMillis(lane_.loop.clock()));
-  service_.log_.OnRejected(info_, error, Used());
-  FinishOnce(WriteFailure(info_.request_id, error, {}));
 }
 
 void GenerateReactor::FinishOnce(const Failure& failure) {

@@ -33,9 +33,11 @@ class GenerateReactor final : public grpc::ServerUnaryReactor {
 
   // All on the loop's thread.
   core::Task<void> Serve();
-  core::Task<void> Answer(core::Request request);
-  void Reject(const core::Request& request, const Rejection& rejection);
-  void RefuseForShutdown();
+  core::Task<void> Admit();
+  core::Task<void> Answer(Lane::Ticket ticket);
+  resilience::CallContext Context() const;
+  Reading Read();
+  void Refuse(resilience::Admission::Refusal refusal);
   void Reply(core::Result result);
   void FinishOnce(const Failure& failure);
   void FinishOnce(grpc::Status status);
@@ -51,6 +53,7 @@ class GenerateReactor final : public grpc::ServerUnaryReactor {
   const std::optional<core::SteadyTime> deadline_;
 
   // Of the loop's thread alone.
+  const std::string call_id_;
   RequestInfo info_;
   std::stop_source cancelled_;
   bool finished_ = false;

@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include "core/answer.h"
@@ -20,6 +22,7 @@
 #include "core/task.h"
 #include "grpcpp/grpcpp.h"
 #include "holdfast/v1/generate.grpc.pb.h"
+#include "resilience/admission.h"
 #include "resilience/engine.h"
 #include "server/request_log.h"
 #include "server/request_reader.h"
@@ -43,9 +46,14 @@ class LiveCalls {
 
 // A loop and the engine that runs on it.
 struct Lane {
-  using Run = std::function<core::Task<core::Result>(core::Request, resilience::CallContext)>;
+  using Ticket = std::optional<resilience::Admission::Ticket>;
+  using Enter = std::function<core::Task<resilience::Admission::Entry>(std::string route,
+                                                                       resilience::CallContext)>;
+  using Run =
+      std::function<core::Task<core::Result>(core::Request, resilience::CallContext, Ticket)>;
 
   core::Loop& loop;
+  Enter enter;  // before the request is read; then `run`, if there is a ticket
   Run run;
   std::stop_source hurry;  // the server drains; requested on the loop's thread
 };

@@ -16,9 +16,9 @@
 namespace holdfast::server {
 namespace {
 
-constexpr int kPingEveryMillis = 60'000;        // to notice callers that vanished
+constexpr int kPingEveryMillis = 60'000;  // to notice callers that vanished
 constexpr int kPingTimeoutMillis = 20'000;
-constexpr int kMinCallerPingMillis = 10'000;    // callers may ping us so often
+constexpr int kMinCallerPingMillis = 10'000;  // callers may ping us so often
 
 void EnablePluginsOnce() {
   static std::once_flag once;
@@ -54,8 +54,7 @@ std::string WhyNotBound(const std::string& address) {
 }
 
 void SetOptions(grpc::ServerBuilder& builder, size_t max_receive_bytes) {
-  builder.SetMaxReceiveMessageSize(
-      static_cast<int>(std::min<size_t>(max_receive_bytes, INT_MAX)));
+  builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<size_t>(max_receive_bytes, INT_MAX)));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMillis);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMillis);

@@ -56,9 +56,12 @@ std::string TextLine(std::string_view event, const LogFields& fields) {
 
 spdlog::level::level_enum ToSpdlog(Log::Level level) {
   switch (level) {
-    case Log::Level::kInfo: return spdlog::level::info;
-    case Log::Level::kWarning: return spdlog::level::warn;
-    case Log::Level::kError: return spdlog::level::err;
+    case Log::Level::kInfo:
+      return spdlog::level::info;
+    case Log::Level::kWarning:
+      return spdlog::level::warn;
+    case Log::Level::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::err;
 }

@@ -92,8 +92,9 @@ int Serve(LoadResult loaded, const Options& options) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("Holdfast: a gRPC service in front of LLM providers that answers whatever state "
-               "they are in");
+  CLI::App app(
+      "Holdfast: a gRPC service in front of LLM providers that answers whatever state "
+      "they are in");
   app.add_option("--config", options.config, "The configuration file")->capture_default_str();
   app.add_option("--listen", options.listen, "HOST:PORT to serve on; wins over the file");
   app.add_option("--admin-listen", options.admin_listen, "Loopback HOST:PORT of the admin API");
@@ -102,7 +103,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   CLI11_PARSE(app, argc, argv);
 
-  LoadResult loaded = LoadConfig(options.config, holdfast::server::ProcessEnvironment(),
-                                 OverridesOf(options));
+  LoadResult loaded =
+      LoadConfig(options.config, holdfast::server::ProcessEnvironment(), OverridesOf(options));
   return options.check ? Check(loaded) : Serve(std::move(loaded), options);
 }

@@ -47,22 +47,32 @@ v1::Usage ToProto(const core::Usage& usage) {
 
 v1::Degradation ToProto(core::Degradation degradation) {
   switch (degradation) {
-    case core::Degradation::kNone: return v1::DEGRADATION_NONE;
-    case core::Degradation::kFallbackModel: return v1::DEGRADATION_FALLBACK_MODEL;
-    case core::Degradation::kStale: return v1::DEGRADATION_STALE;
-    case core::Degradation::kPartial: return v1::DEGRADATION_PARTIAL;
+    case core::Degradation::kNone:
+      return v1::DEGRADATION_NONE;
+    case core::Degradation::kFallbackModel:
+      return v1::DEGRADATION_FALLBACK_MODEL;
+    case core::Degradation::kStale:
+      return v1::DEGRADATION_STALE;
+    case core::Degradation::kPartial:
+      return v1::DEGRADATION_PARTIAL;
   }
   HOLDFAST_CHECK(false);
 }
 
 v1::FinishReason ToProto(core::FinishReason reason) {
   switch (reason) {
-    case core::FinishReason::kUnspecified: return v1::FINISH_REASON_UNSPECIFIED;
-    case core::FinishReason::kStop: return v1::FINISH_REASON_STOP;
-    case core::FinishReason::kLength: return v1::FINISH_REASON_LENGTH;
-    case core::FinishReason::kToolCalls: return v1::FINISH_REASON_TOOL_CALLS;
-    case core::FinishReason::kContentFilter: return v1::FINISH_REASON_CONTENT_FILTER;
-    case core::FinishReason::kRefusal: return v1::FINISH_REASON_REFUSAL;
+    case core::FinishReason::kUnspecified:
+      return v1::FINISH_REASON_UNSPECIFIED;
+    case core::FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case core::FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case core::FinishReason::kToolCalls:
+      return v1::FINISH_REASON_TOOL_CALLS;
+    case core::FinishReason::kContentFilter:
+      return v1::FINISH_REASON_CONTENT_FILTER;
+    case core::FinishReason::kRefusal:
+      return v1::FINISH_REASON_REFUSAL;
   }
   HOLDFAST_CHECK(false);
 }

@@ -28,8 +28,8 @@ void AddLabels(LogFields& fields, const RequestInfo& info) {
 }
 
 void AddAnswer(LogFields& fields, const core::Answer& answer) {
-  fields.emplace_back("served_by",
-                      answer.served_by ? answer.served_by->provider + "/" + answer.served_by->model
+  fields.emplace_back("served_by", answer.served_by
+                                       ? answer.served_by->provider + "/" + answer.served_by->model
                                        : std::string("none"));
   fields.emplace_back("degradation", std::string(core::Name(answer.degradation)));
   fields.emplace_back("finish_reason", std::string(core::Name(answer.finish_reason)));
@@ -116,8 +116,9 @@ void RequestLog::OnRetry(const core::Request& request, const core::AttemptRecord
 }
 
 void RequestLog::OnExpired(const core::Request& request, core::Duration late) {
-  log_.Write(Log::Level::kInfo, "expired",
-             {{"request_id", request.request_id}, {"route", request.route}, {"late_ms", Millis(late)}});
+  log_.Write(
+      Log::Level::kInfo, "expired",
+      {{"request_id", request.request_id}, {"route", request.route}, {"late_ms", Millis(late)}});
 }
 
 }  // namespace holdfast::server

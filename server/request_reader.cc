@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/clock.h"
+#include "google/protobuf/io/coded_stream.h"
 #include "grpcpp/support/proto_buffer_reader.h"
 #include "holdfast/v1/generate.pb.h"
 #include "server/proto_convert.h"
@@ -22,6 +23,7 @@ constexpr size_t kMaxRequestId = 128;
 constexpr size_t kMaxLabels = 16;
 constexpr size_t kMaxLabelCharacters = 64;
 constexpr size_t kMaxName = 64;
+constexpr uint32_t kMaxPeekedRoute = 256;
 
 std::string At(std::string_view list, int index) {
   return std::string(list) + "[" + std::to_string(index) + "]";
@@ -34,8 +36,8 @@ bool IsPrintableAscii(std::string_view text) {
 // What all three providers take as the name of a tool or a schema.
 bool IsName(std::string_view text) {
   const auto fits = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
   };
   return !text.empty() && text.size() <= kMaxName && std::all_of(text.begin(), text.end(), fits);
 }
@@ -43,8 +45,8 @@ bool IsName(std::string_view text) {
 bool IsImageType(std::string_view text) {
   constexpr std::string_view kPrefix = "image/";
   const auto fits = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '+' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '+' || c == '-';
   };
   return text.size() > kPrefix.size() && text.size() <= 100 && text.substr(0, 6) == kPrefix &&
          std::all_of(text.begin() + kPrefix.size(), text.end(), fits);
@@ -125,8 +127,8 @@ class MessageReader {
     error.reason = "INVALID_REQUEST";
     error.message = first.field + " " + first.reason;
     if (others > 0) {
-      error.message += " (and " + std::to_string(others) + " more fault" +
-                       (others == 1 ? ")" : "s)");
+      error.message +=
+          " (and " + std::to_string(others) + " more fault" + (others == 1 ? ")" : "s)");
     }
     error.field = first.field;
   }
@@ -205,8 +207,8 @@ class MessageReader {
   }
 
   static std::optional<core::Role> RoleOf(std::string_view name) {
-    for (const core::Role role : {core::Role::kSystem, core::Role::kUser, core::Role::kAssistant,
-                                  core::Role::kTool}) {
+    for (const core::Role role :
+         {core::Role::kSystem, core::Role::kUser, core::Role::kAssistant, core::Role::kTool}) {
       if (name == core::Name(role)) return role;
     }
     return std::nullopt;
@@ -330,11 +332,20 @@ class MessageReader {
     core::ToolChoice& choice = request_.tool_choice;
     switch (in.mode()) {
       case v1::ToolChoice::MODE_UNSPECIFIED:
-      case v1::ToolChoice::MODE_AUTO: choice.kind = core::ToolChoice::Kind::kAuto; break;
-      case v1::ToolChoice::MODE_NONE: choice.kind = core::ToolChoice::Kind::kNone; break;
-      case v1::ToolChoice::MODE_REQUIRED: choice.kind = core::ToolChoice::Kind::kRequired; break;
-      case v1::ToolChoice::MODE_NAMED: choice.kind = core::ToolChoice::Kind::kNamed; break;
-      default: return Fault("tool_choice.mode", "is unknown");
+      case v1::ToolChoice::MODE_AUTO:
+        choice.kind = core::ToolChoice::Kind::kAuto;
+        break;
+      case v1::ToolChoice::MODE_NONE:
+        choice.kind = core::ToolChoice::Kind::kNone;
+        break;
+      case v1::ToolChoice::MODE_REQUIRED:
+        choice.kind = core::ToolChoice::Kind::kRequired;
+        break;
+      case v1::ToolChoice::MODE_NAMED:
+        choice.kind = core::ToolChoice::Kind::kNamed;
+        break;
+      default:
+        return Fault("tool_choice.mode", "is unknown");
     }
     if (choice.kind == core::ToolChoice::Kind::kRequired && request_.tools.empty()) {
       Fault("tool_choice.mode", "needs tools");
@@ -353,14 +364,17 @@ class MessageReader {
     core::ResponseFormat& format = request_.response_format;
     switch (in.kind()) {
       case v1::ResponseFormat::KIND_UNSPECIFIED:
-      case v1::ResponseFormat::KIND_TEXT: format.kind = core::ResponseFormat::Kind::kText; break;
+      case v1::ResponseFormat::KIND_TEXT:
+        format.kind = core::ResponseFormat::Kind::kText;
+        break;
       case v1::ResponseFormat::KIND_JSON_OBJECT:
         format.kind = core::ResponseFormat::Kind::kJsonObject;
         break;
       case v1::ResponseFormat::KIND_JSON_SCHEMA:
         format.kind = core::ResponseFormat::Kind::kJsonSchema;
         break;
-      default: return Fault("response_format.kind", "is unknown");
+      default:
+        return Fault("response_format.kind", "is unknown");
     }
     if (!in.name().empty() && !IsName(in.name())) {
       Fault("response_format.name", "must be at most 64 characters of [A-Za-z0-9_-]");
@@ -382,10 +396,18 @@ class MessageReader {
     core::CacheControl& cache = request_.cache;
     switch (in.mode()) {
       case v1::CacheControl::MODE_UNSPECIFIED:
-      case v1::CacheControl::MODE_FALLBACK: cache.mode = core::CacheControl::Mode::kFallback; break;
-      case v1::CacheControl::MODE_OFF: cache.mode = core::CacheControl::Mode::kOff; break;
-      case v1::CacheControl::MODE_PREFER: cache.mode = core::CacheControl::Mode::kPrefer; break;
-      default: Fault("cache.mode", "is unknown"); break;
+      case v1::CacheControl::MODE_FALLBACK:
+        cache.mode = core::CacheControl::Mode::kFallback;
+        break;
+      case v1::CacheControl::MODE_OFF:
+        cache.mode = core::CacheControl::Mode::kOff;
+        break;
+      case v1::CacheControl::MODE_PREFER:
+        cache.mode = core::CacheControl::Mode::kPrefer;
+        break;
+      default:
+        Fault("cache.mode", "is unknown");
+        break;
     }
     if (in.has_min_similarity()) {
       cache.min_similarity = Within(in.min_similarity(), 0, 1, "cache.min_similarity");
@@ -403,14 +425,22 @@ class MessageReader {
 
   void ReadWorstAcceptable(v1::Degradation in) {
     switch (in) {
-      case v1::DEGRADATION_UNSPECIFIED: return;
-      case v1::DEGRADATION_NONE: request_.worst_acceptable = core::Degradation::kNone; return;
+      case v1::DEGRADATION_UNSPECIFIED:
+        return;
+      case v1::DEGRADATION_NONE:
+        request_.worst_acceptable = core::Degradation::kNone;
+        return;
       case v1::DEGRADATION_FALLBACK_MODEL:
         request_.worst_acceptable = core::Degradation::kFallbackModel;
         return;
-      case v1::DEGRADATION_STALE: request_.worst_acceptable = core::Degradation::kStale; return;
-      case v1::DEGRADATION_PARTIAL: request_.worst_acceptable = core::Degradation::kPartial; return;
-      default: return Fault("worst_acceptable", "is unknown");
+      case v1::DEGRADATION_STALE:
+        request_.worst_acceptable = core::Degradation::kStale;
+        return;
+      case v1::DEGRADATION_PARTIAL:
+        request_.worst_acceptable = core::Degradation::kPartial;
+        return;
+      default:
+        return Fault("worst_acceptable", "is unknown");
     }
   }
 
@@ -514,6 +544,21 @@ Reading RequestReader::Read(const grpc::ByteBuffer& bytes, std::string tenant) c
   }
   MessageReader(limits_, routes_, std::move(invalid_utf8), reading).Read(message);
   return reading;
+}
+
+std::string RequestReader::PeekRoute(const grpc::ByteBuffer& bytes) {
+  constexpr uint32_t kTag = v1::GenerateRequest::kRouteFieldNumber << 3 | 2;
+  grpc::ByteBuffer copy(bytes);  // shares the slices
+  grpc::ProtoBufferReader reader(&copy);
+  google::protobuf::io::CodedInputStream in(&reader);
+  uint32_t length = 0;
+  std::string route;
+  if (!reader.status().ok() || in.ReadTag() != kTag || !in.ReadVarint32(&length) ||
+      length > kMaxPeekedRoute || !in.ReadString(&route, static_cast<int>(length)) ||
+      route.empty()) {
+    return "default";
+  }
+  return route;
 }
 
 }  // namespace holdfast::server

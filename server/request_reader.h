@@ -50,7 +50,9 @@ class RequestReader {
   // `tenant` is checked by ReadTenant. The request's id is left empty if the caller gave none.
   Reading Read(const grpc::ByteBuffer& bytes, std::string tenant) const;
 
-  const RequestLimits& limits() const { return limits_; }
+  // The route that the request names, by a look at its first bytes only: where encoders put it.
+  // Costs the same for any prompt. "default" if it is not there; may be none of the routes.
+  static std::string PeekRoute(const grpc::ByteBuffer& bytes);
 
  private:
   const RequestLimits limits_;

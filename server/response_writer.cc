@@ -90,8 +90,7 @@ class StatusBuilder {
   void AddFault(std::string_view field, std::string_view reason) {
     auto& violation = *bad_request_.add_field_violations();
     violation.set_field(std::string(CutUtf8(field, kMaxFieldBytes)));
-    violation.set_description(
-        std::string(CutUtf8(ToUtf8(std::string(reason)), kMaxFieldBytes)));
+    violation.set_description(std::string(CutUtf8(ToUtf8(std::string(reason)), kMaxFieldBytes)));
   }
 
   void SetMoreFaults(size_t count) { more_faults_ = count; }
@@ -225,13 +224,20 @@ size_t TrailerBytes(const Failure& failure) {
 
 grpc::StatusCode ToGrpc(core::ErrorCode code) {
   switch (code) {
-    case core::ErrorCode::kInvalidArgument: return grpc::INVALID_ARGUMENT;
-    case core::ErrorCode::kResourceExhausted: return grpc::RESOURCE_EXHAUSTED;
-    case core::ErrorCode::kDeadlineExceeded: return grpc::DEADLINE_EXCEEDED;
-    case core::ErrorCode::kUnavailable: return grpc::UNAVAILABLE;
-    case core::ErrorCode::kCancelled: return grpc::CANCELLED;
-    case core::ErrorCode::kUnimplemented: return grpc::UNIMPLEMENTED;
-    case core::ErrorCode::kNotFound: return grpc::NOT_FOUND;
+    case core::ErrorCode::kInvalidArgument:
+      return grpc::INVALID_ARGUMENT;
+    case core::ErrorCode::kResourceExhausted:
+      return grpc::RESOURCE_EXHAUSTED;
+    case core::ErrorCode::kDeadlineExceeded:
+      return grpc::DEADLINE_EXCEEDED;
+    case core::ErrorCode::kUnavailable:
+      return grpc::UNAVAILABLE;
+    case core::ErrorCode::kCancelled:
+      return grpc::CANCELLED;
+    case core::ErrorCode::kUnimplemented:
+      return grpc::UNIMPLEMENTED;
+    case core::ErrorCode::kNotFound:
+      return grpc::NOT_FOUND;
   }
   HOLDFAST_CHECK(false);
 }

@@ -48,7 +48,8 @@ std::set<std::string> RouteNames(const Config& config) {
 
 std::vector<resilience::TargetOptions> Targets(const Config& config) {
   std::vector<resilience::TargetOptions> targets;
-  for (Deployment& deployment : Deployments(config)) targets.push_back(std::move(deployment.target));
+  for (Deployment& deployment : Deployments(config))
+    targets.push_back(std::move(deployment.target));
   return targets;
 }
 
@@ -122,9 +123,9 @@ void Server::MakeEngines() {
     providers::CurlLoop& loop = *loops_.back();
     resilience::Engine::Providers providers;
     for (const Deployment& deployment : deployments) {
-      providers.emplace_back(deployment.target.name,
-                             providers::MakeProvider(deployment.provider->options,
-                                                     deployment.model, loop, loop));
+      providers.emplace_back(
+          deployment.target.name,
+          providers::MakeProvider(deployment.provider->options, deployment.model, loop, loop));
     }
     engines_.push_back(std::make_unique<resilience::Engine>(
         loop, *random_, admission_, routes_, cache_.get(), std::move(providers), request_log_,
@@ -137,9 +138,16 @@ std::vector<Lane> Server::Lanes() {
   for (size_t i = 0; i < loops_.size(); ++i) {
     resilience::Engine& engine = *engines_[i];
     lanes.push_back({.loop = *loops_[i],
-                     .run = [&engine](core::Request request, resilience::CallContext context) {
-                       return engine.Run(std::move(request), std::move(context));
-                     },
+                     .enter =
+                         [&engine](std::string route, resilience::CallContext context) {
+                           return engine.Enter(std::move(route), std::move(context));
+                         },
+                     .run =
+                         [&engine](core::Request request, resilience::CallContext context,
+                                   Lane::Ticket ticket) {
+                           return engine.Run(std::move(request), std::move(context),
+                                             std::move(ticket));
+                         },
                      .hurry = {}});
   }
   return lanes;
@@ -183,7 +191,8 @@ void Server::WarnUnauthenticated(core::Loop& loop) {
 
 void Server::Stop() {
   if (!pool_) return;
-  if (server_) {
+  const bool served = server_ != nullptr;
+  if (served) {
     log_->Write(Log::Level::kInfo, "draining",
                 {{"in_progress", static_cast<int64_t>(generate_->live_calls().count())},
                  {"drain", core::FormatDuration(config_.drain)}});
@@ -192,9 +201,7 @@ void Server::Stop() {
     generate_->RefuseNewCalls();
     admission_.Close();
     LiveCalls& calls = generate_->live_calls();
-    const auto within = [this](core::Duration d) {
-      return core::SaturatingAdd(clock_.Now(), d);
-    };
+    const auto within = [this](core::Duration d) { return core::SaturatingAdd(clock_.Now(), d); };
     if (!calls.WaitForNone(within(config_.drain))) {
       generate_->Hurry();
       calls.WaitForNone(within(kHurryTime));
@@ -212,7 +219,7 @@ void Server::Stop() {
   for (const auto& loop : loops_) loop->Stop();
   engines_.clear();
   cache_.reset();  // closes RocksDB
-  log_->Write(Log::Level::kInfo, "stopped", {});
+  if (served) log_->Write(Log::Level::kInfo, "stopped", {});
 }
 
 }  // namespace holdfast::server

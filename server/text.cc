@@ -20,9 +20,7 @@ size_t CharacterLength(std::string_view text) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) {
-  return simdjson::validate_utf8(text.data(), text.size());
-}
+bool IsUtf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
 std::string ToUtf8(std::string text) {
   if (IsUtf8(text)) return text;

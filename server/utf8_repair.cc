@@ -26,8 +26,7 @@ class Repair {
     google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(data), size);
     std::map<int, int> seen;  // occurrences by field number
     while (const uint32_t tag = in.ReadTag()) {
-      const FieldDescriptor* field =
-          type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
+      const FieldDescriptor* field = type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
       if (field == nullptr ||
           WireFormatLite::GetTagWireType(tag) != WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
         if (!WireFormatLite::SkipField(&in, tag)) return false;

@@ -115,7 +115,8 @@ TEST(RequestReaderTest, EveryFieldArrives) {
 
 TEST(RequestReaderTest, Messages) {
   EXPECT_THAT(Fields(""), ElementsAre("messages"));
-  EXPECT_THAT(Fields(R"(messages { role: "robot" content: "x" })"), ElementsAre("messages[0].role"));
+  EXPECT_THAT(Fields(R"(messages { role: "robot" content: "x" })"),
+              ElementsAre("messages[0].role"));
   EXPECT_THAT(Fields(R"(messages { content: "x" })"), ElementsAre("messages[0].role"));
   EXPECT_THAT(Fields(R"(messages { role: "User" content: "x" })"), ElementsAre("messages[0].role"));
   EXPECT_THAT(WithUser(R"(messages { role: "user" })"), ElementsAre("messages[1].content"));
@@ -155,7 +156,8 @@ TEST(RequestReaderTest, ToolCallsAndResults) {
   const std::string result =
       R"(messages { role: "tool" parts { tool_result { tool_call_id: "c" content: "x" } } })";
   EXPECT_THAT(WithUser(kTool + call + result), IsEmpty());
-  EXPECT_THAT(WithUser(kTool + result), ElementsAre("messages[1].parts[0].tool_result.tool_call_id"));
+  EXPECT_THAT(WithUser(kTool + result),
+              ElementsAre("messages[1].parts[0].tool_result.tool_call_id"));
   EXPECT_THAT(WithUser(kTool + result + call),
               ElementsAre("messages[1].parts[0].tool_result.tool_call_id"));
   EXPECT_THAT(WithUser(kTool + call + result + result),
@@ -172,7 +174,8 @@ TEST(RequestReaderTest, ToolCallsAndResults) {
   EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: "")"), ElementsAre(path + ".arguments"));
   EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: "[]")"), ElementsAre(path + ".arguments"));
   EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: "{")"), ElementsAre(path + ".arguments"));
-  EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: "{} x")"), ElementsAre(path + ".arguments"));
+  EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: "{} x")"),
+              ElementsAre(path + ".arguments"));
   EXPECT_THAT(calling(R"(id: "c" name: "look" arguments: " {\"a\":1} ")"), IsEmpty());
 }
 
@@ -197,9 +200,9 @@ TEST(RequestReaderTest, Tools) {
               ElementsAre("tools[0].name"));
   EXPECT_THAT(WithUser(R"(tools { name: "a" } tools { name: "a" })"), ElementsAre("tools[1].name"));
   for (const char* bad : {"nonsense", "[]", "1", "{", "true", R"({\"type\":\"string\"})"}) {
-    EXPECT_THAT(WithUser(std::string(R"(tools { name: "a" parameters_json_schema: ")") + bad +
-                         "\" }"),
-                ElementsAre("tools[0].parameters_json_schema"))
+    EXPECT_THAT(
+        WithUser(std::string(R"(tools { name: "a" parameters_json_schema: ")") + bad + "\" }"),
+        ElementsAre("tools[0].parameters_json_schema"))
         << bad;
   }
 }
@@ -226,8 +229,9 @@ TEST(RequestReaderTest, ResponseFormat) {
               ElementsAre("response_format.json_schema"));
   EXPECT_THAT(WithUser(R"(response_format { json_schema: "{}" })"),
               ElementsAre("response_format.json_schema"));
-  EXPECT_THAT(WithUser(R"(response_format { kind: KIND_JSON_SCHEMA json_schema: "{}" name: "a b" })"),
-              ElementsAre("response_format.name"));
+  EXPECT_THAT(
+      WithUser(R"(response_format { kind: KIND_JSON_SCHEMA json_schema: "{}" name: "a b" })"),
+      ElementsAre("response_format.name"));
 }
 
 TEST(RequestReaderTest, UnknownEnumValues) {
@@ -332,9 +336,8 @@ TEST(RequestReaderTest, PreferIsUnimplemented) {
 TEST(RequestReaderTest, PromptTextLimit) {
   const RequestLimits limits{.prompt_text = 10, .request = 1000};
   const auto with = [&](size_t bytes, const std::string& more = "") {
-    return Fields(Read("messages { role: \"user\" content: \"" + std::string(bytes, 'x') + "\" }" +
-                           more,
-                       limits));
+    return Fields(Read(
+        "messages { role: \"user\" content: \"" + std::string(bytes, 'x') + "\" }" + more, limits));
   };
   EXPECT_THAT(with(9), IsEmpty());
   EXPECT_THAT(with(10), IsEmpty());
@@ -361,12 +364,12 @@ TEST(RequestReaderTest, EveryFaultAtOnce) {
     messages { role: "user" parts { image { data: "x" } } }
     tools { name: "!" parameters_json_schema: "no" }
     cache { min_similarity: 2 max_age {} } max_cost_usd: -1)");
-  EXPECT_THAT(Fields(reading),
-              ElementsAre("route", "tools[0].name", "tools[0].parameters_json_schema",
-                          "messages[0].role", "messages[0].content",
-                          "messages[1].parts[0].image.mime_type", "max_output_tokens",
-                          "temperature", "top_p", "max_cost_usd", "stop[0]",
-                          "cache.min_similarity", "cache.max_age"));
+  EXPECT_THAT(
+      Fields(reading),
+      ElementsAre("route", "tools[0].name", "tools[0].parameters_json_schema", "messages[0].role",
+                  "messages[0].content", "messages[1].parts[0].image.mime_type",
+                  "max_output_tokens", "temperature", "top_p", "max_cost_usd", "stop[0]",
+                  "cache.min_similarity", "cache.max_age"));
   EXPECT_THAT(reading.rejection->error.message, HasSubstr("and 12 more faults"));
   EXPECT_EQ(reading.rejection->error.reason, "INVALID_REQUEST");
 }
@@ -398,24 +401,24 @@ TEST(RequestReaderTest, InvalidUtf8IsNamed) {
     messages { role: "~" parts { text: "fine" } parts { text: "~" } }
     tools { name: "~" description: "~" } stop: "x" stop: "~" request_id: "~"
     labels { key: "k" value: "~" })");
-  EXPECT_THAT(Fields(reading),
-              ::testing::UnorderedElementsAre(
-                  "route", "messages[1].role", "messages[1].parts[1].text", "tools[0].name",
-                  "tools[0].description", "stop[1]", "request_id", "labels[0].value",
-                  "temperature"));
+  EXPECT_THAT(Fields(reading), ::testing::UnorderedElementsAre(
+                                   "route", "messages[1].role", "messages[1].parts[1].text",
+                                   "tools[0].name", "tools[0].description", "stop[1]", "request_id",
+                                   "labels[0].value", "temperature"));
   EXPECT_EQ(reading.rejection->error.code, core::ErrorCode::kInvalidArgument);
 }
 
 TEST(RequestReaderTest, ImageBytesNeedNotBeUtf8) {
-  EXPECT_THAT(Fields(ReadGarbled(
-                  R"(messages { role: "user" parts { image { data: "~" mime_type: "image/png" } } })")),
-              IsEmpty());
+  EXPECT_THAT(
+      Fields(ReadGarbled(
+          R"(messages { role: "user" parts { image { data: "~" mime_type: "image/png" } } })")),
+      IsEmpty());
 }
 
 TEST(RequestReaderTest, NoMessageAtAll) {
   const RequestReader reader({}, {"default"});
-  for (const char* bytes : {"\x12\x7F", "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
-                            "\x12\x02\x0A\x7F", "\x07"}) {
+  for (const char* bytes :
+       {"\x12\x7F", "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "\x12\x02\x0A\x7F", "\x07"}) {
     const Reading reading = reader.Read(Bytes(bytes), "tenant");
     ASSERT_TRUE(reading.rejection);
     EXPECT_EQ(reading.rejection->error.code, core::ErrorCode::kInvalidArgument);

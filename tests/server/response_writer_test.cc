@@ -53,8 +53,8 @@ TEST(WriteResponseTest, Answer) {
   core::Answer answer;
   answer.text = "blue";
   answer.finish_reason = core::FinishReason::kStop;
-  answer.usage = {.input_tokens = 5, .cached_input_tokens = 4, .output_tokens = 3,
-                  .reasoning_tokens = 2};
+  answer.usage = {
+      .input_tokens = 5, .cached_input_tokens = 4, .output_tokens = 3, .reasoning_tokens = 2};
   answer.degradation = core::Degradation::kFallbackModel;
   answer.served_by = core::TargetName{"p", "m"};
   result.value = answer;
@@ -90,10 +90,14 @@ TEST(WriteResponseTest, StaleAnswer) {
   core::Answer answer;
   answer.text = "old";
   answer.degradation = core::Degradation::kStale;
-  answer.cache_hit = core::CacheHit{.entry_id = "e", .text = "old", .similarity = .9,
-                                    .threshold = .85, .age = std::chrono::hours(2),
+  answer.cache_hit = core::CacheHit{.entry_id = "e",
+                                    .text = "old",
+                                    .similarity = .9,
+                                    .threshold = .85,
+                                    .age = std::chrono::hours(2),
                                     .created_at = core::WallTime(std::chrono::seconds(100)),
-                                    .provider = "p", .model = "m"};
+                                    .provider = "p",
+                                    .model = "m"};
   result.value = answer;
   const v1::GenerateResponse out = WriteResponse("id", result);
   EXPECT_TRUE(out.stale());
@@ -208,8 +212,10 @@ TEST(WriteFailureTest, NamesTooLongToKeepAnyAttempt) {
 
 TEST(WriteRejectionTest, FaultsUpToTheLimit) {
   Rejection rejection;
-  rejection.error = {.code = core::ErrorCode::kInvalidArgument, .reason = "INVALID_REQUEST",
-                     .message = "messages[0].role must be good", .field = "messages[0].role"};
+  rejection.error = {.code = core::ErrorCode::kInvalidArgument,
+                     .reason = "INVALID_REQUEST",
+                     .message = "messages[0].role must be good",
+                     .field = "messages[0].role"};
   for (int i = 0; i < 100; ++i) {
     rejection.faults.push_back({"messages[" + std::to_string(i) + "].role", "must be good"});
   }
