@@ -46,6 +46,7 @@ class ReplyReader : public HttpSink {
   // an error.
   bool has_all() const;
   bool failed() const { return reply_.failure().has_value(); }
+  int status() const { return status_; }  // 0: no headers yet
 
  private:
   enum class BodyForm { kUnknown, kError, kEvents, kWhole };

@@ -150,7 +150,10 @@ core::Task<core::Outcome> TargetProvider::Stream(const core::Request& request,
   core::Task<HttpEnd> send = http_.Send(std::move(http), reader);
   const HttpEnd end = co_await std::move(send);
   if (end.kind == HttpEnd::Kind::kCancelled && attempt.stop.stop_requested()) {
-    co_return Failed(core::OutcomeKind::kCancelled, "cancelled");
+    core::Outcome cancelled = Failed(core::OutcomeKind::kCancelled, "cancelled");
+    cancelled.http_status = reader.status();
+    cancelled.reused_connection = end.reused_connection;
+    co_return cancelled;
   }
   co_return reader.Finish(end);
 }

@@ -182,7 +182,9 @@ TEST_F(TargetProviderTest, ItsStopTokenEndsItAsCancelled) {
     return std::nullopt;
   };
   loop_.CallAt(loop_.Now() + std::chrono::seconds(5), [&stop] { stop.request_stop(); });
-  EXPECT_EQ(Stream({.stop = stop.get_token()}).kind, OutcomeKind::kCancelled);
+  const Outcome outcome = Stream({.stop = stop.get_token()});
+  EXPECT_EQ(outcome.kind, OutcomeKind::kCancelled);
+  EXPECT_EQ(outcome.http_status, 200);
   EXPECT_EQ(http_.requests.size(), 1u);
   EXPECT_EQ(Stream({.stop = stop.get_token()}).kind, OutcomeKind::kCancelled);
   EXPECT_EQ(http_.requests.size(), 1u) << "stopped before it was sent";
