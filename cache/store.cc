@@ -252,6 +252,8 @@ void EntryStore::OpenInMemory() {
 
 absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
   if (!db_) return absl::UnavailableError("there is no database");
+  // One at a time: nothing waits for the disk here, so RocksDB's grouping of writes gains nothing.
+  const std::lock_guard lock(write_mutex_);
   // After some errors RocksDB stays read-only until it is told to look again; from a full disk it
   // recovers by itself, in its own time, and says "busy" until then.
   if (last_write_failed_) db_->Resume().PermitUncheckedError();

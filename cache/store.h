@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -147,7 +148,8 @@ class EntryStore {
   rocksdb::ColumnFamilyHandle* entries_ = nullptr;
   rocksdb::ColumnFamilyHandle* vectors_ = nullptr;
   rocksdb::ColumnFamilyHandle* ids_ = nullptr;
-  std::atomic<bool> last_write_failed_ = false;
+  std::mutex write_mutex_;
+  bool last_write_failed_ = false;  // guarded by write_mutex_
   std::atomic<uint64_t> write_errors_ = 0;
   mutable std::atomic<uint64_t> read_errors_ = 0;
 };

@@ -46,6 +46,15 @@ TEST(CrashWriter, DISABLED_StoresUntilItIsKilled) {
   }
 }
 
+// Reads up to the next number that was said; false at the end.
+bool ReadNumber(FILE* said, int& number) {
+  char line[256];
+  while (std::fgets(line, sizeof(line), said) != nullptr) {
+    if (std::sscanf(line, "stored %d\n", &number) == 1) return true;
+  }
+  return false;
+}
+
 // Runs the writer and kills it once it has said `acknowledgements` numbers; returns the last.
 int WriteAndKill(const std::string& directory, int first, int acknowledgements) {
   int ends[2];
@@ -65,11 +74,11 @@ int WriteAndKill(const std::string& directory, int first, int acknowledgements) 
   close(ends[1]);
   FILE* said = fdopen(ends[0], "r");
   int last = -1, count = 0;
-  while (count < acknowledgements && std::fscanf(said, "stored %d\n", &last) == 1) ++count;
+  while (count < acknowledgements && ReadNumber(said, last)) ++count;
   kill(writer, SIGKILL);
   int status = 0;
   waitpid(writer, &status, 0);
-  while (std::fscanf(said, "stored %d\n", &last) == 1) {
+  while (ReadNumber(said, last)) {
   }  // said before it died
   std::fclose(said);
   EXPECT_EQ(count, acknowledgements);
