@@ -207,8 +207,9 @@ struct FinishWord {
   std::string_view word;
   FinishReason reason;
 };
-constexpr std::array<FinishWord, 9> kFinishWords = {{
+constexpr std::array<FinishWord, 10> kFinishWords = {{
     {"STOP", FinishReason::kStop},
+    {"FUNCTION_CALL", FinishReason::kToolCalls},  // gateways and mocks; Google says STOP
     {"MAX_TOKENS", FinishReason::kLength},
     {"SAFETY", FinishReason::kContentFilter},
     {"RECITATION", FinishReason::kContentFilter},

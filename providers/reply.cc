@@ -116,7 +116,7 @@ void Reply::Close() {
     if (!arguments.empty()) sink_.OnToolCall(static_cast<int>(i), {}, {}, arguments);
   }
   core::FinishReason reason = *finish_;
-  if (reason == core::FinishReason::kStop) {
+  if (reason == core::FinishReason::kStop || reason == core::FinishReason::kUnspecified) {
     if (has_refusal_text_) {
       reason = core::FinishReason::kRefusal;
     } else if (!tools_.empty()) {

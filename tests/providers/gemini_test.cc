@@ -172,6 +172,13 @@ TEST(GeminiDecode, ParallelFunctionCallsWithAndWithoutIds) {
   EXPECT_NE(heard.sink.calls[0].id, heard.sink.calls[1].id);
 }
 
+TEST(GeminiDecode, ToolCallsUnderOtherReasons) {
+  for (const char* word : {"FUNCTION_CALL", "SOMETHING_NEW"}) {
+    const Heard heard = Hear(Stream({Parts(R"({"functionCall":{"name":"now"}})", word)}));
+    EXPECT_EQ(heard.sink.reason, FinishReason::kToolCalls) << word;
+  }
+}
+
 TEST(GeminiDecode, ThoughtsAreNoContent) {
   const Heard heard =
       Hear(Stream({Parts(R"({"text":"hmm","thought":true})"), Parts(R"({"text":"4"})", "STOP")}));
