@@ -269,6 +269,8 @@ void Call::BindCooldown(Target& target, const AttemptEnd& end, Duration own_dela
       bound.ExtendTo(end.ended + told.value_or(kQuotaCooldown), "quota");
       return;
     case C::kQuarantine: {
+      // Calls that were in flight together are one failure of the credential, not a row of them.
+      if (!target.credential.cooldown.Passed(end.started)) return;
       const Duration rest = target.credential.quarantine.OnAuthFailure();
       const Duration longest = std::max(rest, told.value_or(Duration::zero()));
       if (longest > Duration::zero()) {

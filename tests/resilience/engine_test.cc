@@ -600,6 +600,18 @@ TEST_F(EngineTest, TwoAuthFailuresInARowQuarantineTheCredential) {
   EXPECT_EQ(breaker(0).Snapshot().failures, 0);
 }
 
+TEST_F(EngineTest, AuthFailuresThatWereInFlightTogetherDoNotDoubleTheQuarantine) {
+  Build(1);
+  provider(0).Otherwise(Fails(OutcomeKind::kAuth, 1s));
+  for (int i = 0; i < 10; ++i) {
+    core::Spawn([](Engine* e, core::Request r, CallContext c) -> core::Task<void> {
+      co_await e->Run(std::move(r), std::move(c));
+    }(engine.get(), Ask(), Context()));
+  }
+  loop.Run();
+  EXPECT_EQ(target(0).credential.cooldown.until(), loop.Now() + 5min);
+}
+
 TEST_F(EngineTest, ExhaustedQuotaRestsTheCredentialFor15MinutesOrUntilTheReset) {
   Build(2);
   provider(0).Then(Fails(OutcomeKind::kQuota));
