@@ -26,13 +26,13 @@ struct TargetName {
 struct AttemptRecord {
   TargetName target;
   bool skipped = false;
-  std::string outcome;         // Name(OutcomeKind), or the reason of the skip: "breaker_open"
-  int http_status = 0;         // 0 = none
-  std::string error;           // the provider's text, bounded
-  Duration start_offset{};     // since the request's arrival
+  std::string outcome;      // Name(OutcomeKind), or the reason of the skip: "breaker_open"
+  int http_status = 0;      // 0 = none
+  std::string error;        // the provider's text, bounded
+  Duration start_offset{};  // since the request's arrival
   Duration duration{};
-  Duration delay_before{};     // slept before this attempt
-  std::string retry_skipped;   // why the target got no further attempt; empty if it got one
+  Duration delay_before{};    // slept before this attempt
+  std::string retry_skipped;  // why the target got no further attempt; empty if it got one
   Usage usage;
   bool usage_estimated = false;
   double cost_usd = 0;
@@ -49,7 +49,7 @@ struct Answer {
   FinishReason finish_reason = FinishReason::kUnspecified;
   Usage usage;
   Degradation degradation = Degradation::kNone;
-  std::string notice;  // set on every partial answer
+  std::string notice;                   // set on every partial answer
   std::optional<TargetName> served_by;  // of the last target that contributed; none: notice alone
   std::optional<CacheHit> cache_hit;
 };

@@ -45,8 +45,8 @@ class AnswerCache {
 
   // The nearest earlier answer of the same scope at or above the threshold, or none. Completes on
   // `loop` by `deadline`; a lookup that cannot finish by then counts as skipped and is a miss.
-  virtual Task<std::optional<CacheHit>> Lookup(Loop& loop, const Request& request,
-                                               CacheQuery query, SteadyTime deadline) = 0;
+  virtual Task<std::optional<CacheHit>> Lookup(Loop& loop, const Request& request, CacheQuery query,
+                                               SteadyTime deadline) = 0;
 
   // Queues the answer for storing, off the caller's path; never waits, may drop (counted).
   virtual void Store(const Request& request, NewEntry entry) = 0;

@@ -47,12 +47,12 @@ struct Usage {
 
 struct Outcome {
   OutcomeKind kind = OutcomeKind::kServerError;
-  int http_status = 0;                     // 0 = no response headers came
-  std::string error;                       // the provider's own words or ours; bounded, no secret
-  std::optional<Duration> retry_after;     // > 0; from headers or body, in the documented order
-  std::optional<bool> should_retry;        // x-should-retry
+  int http_status = 0;                  // 0 = no response headers came
+  std::string error;                    // the provider's own words or ours; bounded, no secret
+  std::optional<Duration> retry_after;  // > 0; from headers or body, in the documented order
+  std::optional<bool> should_retry;     // x-should-retry
   bool reused_connection = false;
-  uint64_t skipped_events = 0;             // lines and events of the stream that could not be read
+  uint64_t skipped_events = 0;  // lines and events of the stream that could not be read
 };
 
 }  // namespace holdfast::core

@@ -14,8 +14,8 @@
 // A Permit belongs to the generation it was granted in. The generation grows on every change of
 // state and on reset; a report from another one, or from a probe whose lease has expired, changes
 // nothing and counts in late_results. While forced closed, results are counted for the read-out but
-// move nothing. The options must be valid (resilience/validate.h). Sources: Nygard, "Release It!" (the pattern); resilience4j
-// and Envoy outlier detection (rolling failure rate with a minimum).
+// move nothing. The options must be valid (resilience/validate.h). Sources: Nygard, "Release It!"
+// (the pattern); resilience4j and Envoy outlier detection (rolling failure rate with a minimum).
 
 #include <cstdint>
 #include <deque>
@@ -39,9 +39,9 @@ struct BreakerOptions {
   int black_hole = 10;  // 0 = off
   core::Duration open = std::chrono::seconds(60);
   core::Duration open_max = std::chrono::seconds(300);
-  double open_jitter = 0.1;    // +- this part of each open time
-  int half_open_probes = 1;    // >= 1
-  int half_open_successes = 1; // in [1, half_open_probes]
+  double open_jitter = 0.1;                               // +- this part of each open time
+  int half_open_probes = 1;                               // >= 1
+  int half_open_successes = 1;                            // in [1, half_open_probes]
   core::Duration step_decay = std::chrono::seconds(120);  // CLOSED this long: one growth step less
 
   friend bool operator==(const BreakerOptions&, const BreakerOptions&) = default;
@@ -134,7 +134,7 @@ class Breaker {
   class Window {
    public:
     Window(core::Duration length, int buckets);
-    void Add(core::SteadyTime now, int64_t Counts::*what);
+    void Add(core::SteadyTime now, int64_t Counts::* what);
     Counts At(core::SteadyTime now) const;
     void Clear() { buckets_.clear(); }
 

@@ -77,8 +77,7 @@ core::Task<core::Result> Engine::Run(core::Request request, CallContext context,
   Admission::Entry entry;
   entry.ticket = std::move(ticket);
   if (!entry.ticket) {
-    entry =
-        co_await admission_.Enter(loop_, call.plan().Remaining(loop_.Now()), context.cancelled);
+    entry = co_await admission_.Enter(loop_, call.plan().Remaining(loop_.Now()), context.cancelled);
   }
   if (!entry.ticket) {
     call.SettleShed(*entry.refusal);

@@ -14,11 +14,11 @@
 namespace holdfast::resilience {
 
 struct RetryBudgetOptions {
-  double tokens = 10;           // the bucket's size; full at start. > 0
-  double per_success = 0.1;     // credit for a success on a first attempt. >= 0
-  double per_minute = 3;        // credit for time. >= 0
-  int min_in_flight = 3;        // this many retries may always be in flight. >= 0
-  double in_flight_ratio = 0.2; // of the requests in progress. [0, 1]
+  double tokens = 10;            // the bucket's size; full at start. > 0
+  double per_success = 0.1;      // credit for a success on a first attempt. >= 0
+  double per_minute = 3;         // credit for time. >= 0
+  int min_in_flight = 3;         // this many retries may always be in flight. >= 0
+  double in_flight_ratio = 0.2;  // of the requests in progress. [0, 1]
 
   friend bool operator==(const RetryBudgetOptions&, const RetryBudgetOptions&) = default;
 };
@@ -54,8 +54,8 @@ class RetryBudget {
 
   enum class Denial { kTokens, kInFlight };
   struct Withdrawal {
-    std::optional<Token> token;       // granted
-    std::optional<Denial> denied;     // otherwise
+    std::optional<Token> token;    // granted
+    std::optional<Denial> denied;  // otherwise
   };
 
   // `initial`: tokens at start; default full.
