@@ -26,7 +26,7 @@ class VectorIndex {
     float similarity = 0;
   };
 
-  static constexpr size_t kDefaultFlatLimit = 1024;
+  static constexpr size_t kDefaultFlatLimit = 4096;  // docs/adr/0004-cache-storage.md
 
   explicit VectorIndex(size_t dimension, size_t flat_limit = kDefaultFlatLimit);
   VectorIndex(VectorIndex&&) = delete;
