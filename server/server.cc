@@ -215,7 +215,8 @@ void Server::Stop() {
   }
   server_.reset();
   admin_server_.reset();
-  pool_.reset();  // runs what is queued: answers still to be stored
+  cache_->Stop();  // its background work; the answers still to be stored are stored
+  pool_.reset();
   for (const auto& loop : loops_) loop->Stop();
   engines_.clear();
   cache_.reset();  // closes RocksDB
