@@ -36,13 +36,16 @@ Overrides OverridesOf(const Options& options) {
   return overrides;
 }
 
-// All threads inherit the mask, so that main alone sees these signals, by sigwait.
+// All threads inherit the mask, so that main alone sees these signals, by sigwait. A shell starts
+// background jobs with SIGINT ignored; here it counts.
 sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGTERM, SIG_DFL);
+  std::signal(SIGINT, SIG_DFL);
   std::signal(SIGPIPE, SIG_IGN);
   return signals;
 }
