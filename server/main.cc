@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "server/config/config_loader.h"
+#include "server/config/config_print.h"
 #include "server/server.h"
 
 namespace {
@@ -26,6 +27,7 @@ struct Options {
   std::string admin_listen;
   std::string data_dir;
   bool check = false;
+  bool print_config = false;
 };
 
 Overrides OverridesOf(const Options& options) {
@@ -70,6 +72,12 @@ int Check(const LoadResult& loaded) {
   return 1;
 }
 
+int Print(const LoadResult& loaded) {
+  if (!loaded.config) return Check(loaded);
+  std::cout << holdfast::server::PrintConfig(*loaded.config) << std::flush;
+  return 0;
+}
+
 int Serve(LoadResult loaded, const Options& options) {
   if (!loaded.config) {
     for (const auto& fault : loaded.faults) {
@@ -103,10 +111,13 @@ int main(int argc, char** argv) {
   app.add_option("--admin-listen", options.admin_listen, "Loopback HOST:PORT of the admin API");
   app.add_option("--data-dir", options.data_dir, "Where the cache is kept");
   app.add_flag("--check", options.check, "Only read the configuration and tell what is wrong");
+  app.add_flag("--print-config", options.print_config,
+               "Only print the configuration with every default, secrets masked");
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   CLI11_PARSE(app, argc, argv);
 
   LoadResult loaded =
       LoadConfig(options.config, holdfast::server::ProcessEnvironment(), OverridesOf(options));
+  if (options.print_config) return Print(loaded);
   return options.check ? Check(loaded) : Serve(std::move(loaded), options);
 }

@@ -225,6 +225,61 @@ TEST_F(AppTest, NewCallsAreRefusedDuringTheDrain) {
   stopper.join();
 }
 
+TEST_F(AppTest, ShedsAboveTheCapAndAdmitsAgainAfterwards) {
+  Start(MakeConfig("admission: {max_in_progress: 1, max_queue: 0}\nloops: 2"));
+  grpc::ClientContext first;
+  std::thread caller([&] {
+    v1::GenerateResponse response;
+    EXPECT_EQ(stub_->Generate(&first, Question(), &response).error_code(), grpc::CANCELLED);
+  });
+  WaitForInProgress(1);
+  {
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    const grpc::Status status = stub_->Generate(&context, Question(), &response);
+    EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+  }
+  first.TryCancel();
+  caller.join();
+  WaitForInProgress(0);
+
+  // Answered at once by the notice: the place must be free before the answer is out, whichever
+  // loop the next call comes to.
+  grpc::ClientContext context;
+  v1::SetBreakerRequest request;
+  request.mutable_target()->set_provider("silent");
+  request.mutable_target()->set_model("m");
+  request.set_action(v1::SetBreakerRequest::ACTION_FORCE_OPEN);
+  v1::SetBreakerResponse breaker;
+  ASSERT_TRUE(admin_->SetBreaker(&context, request, &breaker).ok());
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext own;
+    v1::GenerateResponse response;
+    v1::GenerateRequest question = Question();
+    if (i % 2 == 1) question.set_temperature(9);
+    const grpc::Status status = stub_->Generate(&own, question, &response);
+    ASSERT_EQ(status.error_code(), i % 2 == 1 ? grpc::INVALID_ARGUMENT : grpc::OK)
+        << status.error_message();
+  }
+}
+
+TEST_F(AppTest, OtherLoopbackAddresses) {
+  Config config = MakeConfig();
+  config.listen = "localhost:0";
+  config.admin_listen = "[::1]:0";
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(config, "test.yaml");
+  if (!server.ok()) GTEST_SKIP() << "no IPv6 here: " << server.status();
+  server_ = *std::move(server);
+  EXPECT_THAT(server_->address(), ::testing::StartsWith("localhost:"));
+  EXPECT_THAT(server_->admin_address(), ::testing::StartsWith("[::1]:"));
+  std::string reply;
+  for (const std::string& address : {server_->address(), server_->admin_address()}) {
+    EXPECT_TRUE(testing::CallRaw(Channel(address), kCheck, HealthRequest(""), &reply).ok());
+    EXPECT_EQ(reply, kServing);
+  }
+}
+
 TEST_F(AppTest, ReflectionListsTheServices) {
   Start(MakeConfig());
   const auto list = [](const std::shared_ptr<grpc::Channel>& channel) {
