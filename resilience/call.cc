@@ -559,7 +559,8 @@ core::Task<void> Call::ServeBasicAnswer() {
   Target& target = *route_.partial_target();
   const Duration left = plan_.soft_deadline() - Now() - kLadderEnd;
   std::string denied = WhyNot(step);
-  if (denied.empty() && (left < options_.min_useful || context_.hurry.stop_requested())) {
+  if (denied.empty() && (!IsUseful(left, options_.min_useful, attempts_used_ > 0) ||
+                         context_.hurry.stop_requested())) {
     denied = "no_time";
   }
   std::optional<Permits> permits;
@@ -654,7 +655,8 @@ core::Result Call::Finish() {
 // ------------------------------------------------------------------------------ questions
 
 bool Call::TimeIsUp() const {
-  return context_.hurry.stop_requested() || Remaining() < options_.min_useful;
+  return context_.hurry.stop_requested() ||
+         !IsUseful(Remaining(), options_.min_useful, attempts_used_ > 0);
 }
 
 // Later steps that may still be tried: each has one attempt, and min_useful, kept for it.

@@ -18,10 +18,16 @@ TimePlan::TimePlan(const Route& route, SteadyTime arrival,
   if (route.partial.target) tail_ += route.min_useful;
 }
 
+bool IsUseful(Duration left, Duration min_useful, bool after_others) {
+  if (!after_others) return left >= min_useful;
+  const Duration lateness = std::min<Duration>(min_useful / 10, std::chrono::milliseconds(50));
+  return core::SaturatingAdd(left, lateness) >= min_useful;
+}
+
 Duration Reserve(Duration remaining, Duration min_useful, int later_targets) {
   Duration reserve{};
   for (int i = 0; i < later_targets; ++i) {
-    if (remaining - reserve - min_useful < min_useful) break;
+    if (!IsUseful(remaining - reserve - min_useful, min_useful, /*after_others=*/true)) break;
     reserve += min_useful;
   }
   return reserve;
@@ -57,7 +63,7 @@ class Walk {
       PlannedStage stage{.stage = "attempt", .target = step.target, .attempt = attempt};
       stage.start_offset = now_ - plan_.arrival();
       const Duration remaining = plan_.Remaining(now_);
-      if (remaining < route_.min_useful) {
+      if (!IsUseful(remaining, route_.min_useful, used_ > 0)) {
         stage.skipped = "no_time";
         stages_.push_back(std::move(stage));
         return;
@@ -88,7 +94,7 @@ class Walk {
     } else {
       basic.target = route_.partial.target->target;
       basic.attempt = 1;
-      if (left < route_.min_useful) {
+      if (!IsUseful(left, route_.min_useful, used_ > 0)) {
         basic.skipped = "no_time";
       } else {
         basic.allotted = left;

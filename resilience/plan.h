@@ -39,6 +39,11 @@ class TimePlan {
 
 inline constexpr core::Duration kLadderEnd = std::chrono::milliseconds(200);
 
+// Whether `left` is worth an attempt. After others, less than min_useful by as little as a timer
+// may fire late (a tenth of it, at most 50 ms) still is: else what was kept for a stage would
+// always be lost when the one before it ran its time out.
+bool IsUseful(core::Duration left, core::Duration min_useful, bool after_others);
+
 // min_useful for each of `later_targets`, nearest first, each whole or not at all, and only while
 // this attempt keeps min_useful itself.
 core::Duration Reserve(core::Duration remaining, core::Duration min_useful, int later_targets);
