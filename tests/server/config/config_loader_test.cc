@@ -699,6 +699,10 @@ TEST(ConfigLoaderTest, AProvidersSettingThatOneModelUsesTakesEffect) {
               IsEmpty());
   EXPECT_THAT(Faults(base + "     models: {m: {tools: false}}}\n" + kRoutes),
               ElementsAre(HasSubstr("providers[0].breaker.min_calls: cannot take effect")));
+  // Of two models one uses it.
+  EXPECT_THAT(Faults(base + "     models: {m: {breaker: {failure_rate: 0.5}}}}\n" + kRoutes +
+                     "      - {provider: p, model: other}\n"),
+              IsEmpty());
 }
 
 TEST(ConfigLoaderTest, Capabilities) {
