@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export CCACHE_DIR ?= $(HOME)/.cache/ccache
 JOBS ?= $(shell nproc)
 
-.PHONY: run demo test test-peers check build setup sanitize format clean
+.PHONY: run demo test test-peers check week build setup sanitize format clean
 
 ## Builds and runs the service on 127.0.0.1:50051, with a simulated provider where no key is set.
 run: build
@@ -30,6 +30,12 @@ check: setup
 build: setup
 	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
 	@cmake --build build/release --parallel $(JOBS) --target holdfast holdfastctl simprovider
+
+## The mission's week and harder ones in virtual time; draws docs/week.svg.
+week: setup
+	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build build/release --parallel $(JOBS) --target week
+	@build/bin/week docs/week.svg
 
 setup:
 	@tools/setup
