@@ -1,6 +1,9 @@
 # `make run` and `make test` do all the set-up, system packages included.
 SHELL := /bin/bash
 export CCACHE_DIR ?= $(HOME)/.cache/ccache
+# Another checkout finds what this one has compiled.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
 JOBS ?= $(shell nproc)
 
 .PHONY: run demo test test-peers check week build setup sanitize format clean
