@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "cache/text.h"
@@ -44,11 +45,12 @@ class AnswerBook::Lease {
 };
 
 AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embedder,
-                       const core::Clock& clock, core::Random& random)
+                       const core::Clock& clock, core::Random& random, const Judge& judge)
     : options_(std::move(options)),
       embedder_(embedder),
       clock_(clock),
       random_(random),
+      judge_(judge),
       store_(EntryStore::Open(options_.directory, clock.WallNow())) {
   if (!store_->problem().empty()) options_.warn(store_->problem());
   ReadCensus();
@@ -119,10 +121,34 @@ std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
                                                const std::string& question,
                                                const core::CacheQuery& query,
                                                absl::FunctionRef<bool()> give_up) {
+  auto ranked = Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age,
+                         give_up);
+  if (ranked.empty()) return std::nullopt;
+  Considered& best = ranked.front();
+  if (best.verdict.refused || best.verdict.similarity < query.min_similarity) return std::nullopt;
+  return core::CacheHit{std::move(best.entry.id),
+                        std::move(best.entry.answer),
+                        best.verdict.similarity,
+                        query.min_similarity,
+                        best.cosine,
+                        best.age,
+                        best.entry.created_at,
+                        std::move(best.entry.provider),
+                        std::move(best.entry.model)};
+}
+
+std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
+                                            double min_cosine, core::Duration max_age) {
+  return Consider(source, question, min_cosine, max_age, [] { return false; });
+}
+
+std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const std::string& question,
+                                             double min_cosine, core::Duration max_age,
+                                             absl::FunctionRef<bool()> give_up) {
   const std::string scope_key = ScopeKey(source);
-  if (!Known(scope_key)) return std::nullopt;
+  if (!Known(scope_key)) return {};
   const auto vector = EmbedText(question);
-  if (!vector || give_up()) return std::nullopt;
+  if (!vector || give_up()) return {};
 
   const Lease lease(*this, scope_key);
   Scope& scope = *lease;
@@ -135,40 +161,39 @@ std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
     }
     lock.lock();
   }
-  if (give_up()) return std::nullopt;
+  if (give_up()) return {};
   std::vector<std::string> damaged;
-  auto hit = FindLocked(scope, *vector, query, damaged);
+  std::vector<Considered> found = Nearest(scope, *vector, min_cosine, max_age, damaged);
   lock.unlock();
   for (const std::string& key : damaged) RemoveAll({{key, store_->IdUnder(key).value_or("")}});
-  return hit;
+  for (Considered& one : found) {
+    one.verdict = judge_.Compare(question, {one.entry.question, one.cosine, one.age});
+  }
+  std::sort(found.begin(), found.end(), [](const Considered& a, const Considered& b) {
+    const auto rank = [](const Considered& c) {
+      return std::tuple(c.verdict.refused, -c.verdict.similarity, -c.cosine, c.age);
+    };
+    return rank(a) < rank(b);
+  });
+  return found;
 }
 
-std::optional<core::CacheHit> AnswerBook::FindLocked(const Scope& scope,
-                                                     std::span<const float> vector,
-                                                     const core::CacheQuery& query,
-                                                     std::vector<std::string>& damaged) const {
-  std::optional<core::CacheHit> hit;
-  const auto take = [&](const ScopeIndex::Item& item, double similarity) {
+std::vector<Considered> AnswerBook::Nearest(const Scope& scope, std::span<const float> vector,
+                                            double min_cosine, core::Duration max_age,
+                                            std::vector<std::string>& damaged) const {
+  std::vector<Considered> found;
+  scope.index.Visit(vector, min_cosine, [&](const ScopeIndex::Item& item, double cosine) {
     const core::Duration age = AgeOf(item.created_at);
-    if (age > query.max_age) return false;
+    if (age > max_age) return false;
     const std::string key = scope.key + std::string(item.question_key());
-    auto entry = store_->Get(key);
-    if (!entry) {
+    if (auto entry = store_->Get(key)) {
+      found.push_back({*std::move(entry), age, cosine, {}});
+    } else {
       damaged.push_back(key);
-      return false;
     }
-    hit = core::CacheHit{std::move(entry->id),
-                         std::move(entry->answer),
-                         similarity,
-                         query.min_similarity,
-                         age,
-                         entry->created_at,
-                         std::move(entry->provider),
-                         std::move(entry->model)};
-    return true;
-  };
-  scope.index.Visit(vector, query.min_similarity, take);
-  return hit;
+    return found.size() == kCandidates;
+  });
+  return found;
 }
 
 // A unit vector of the right size, or none: nothing else is ever written or compared.

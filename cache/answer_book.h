@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "cache/judge.h"
 #include "cache/scope.h"
 #include "cache/scope_index.h"
 #include "cache/store.h"
@@ -71,20 +72,38 @@ struct EntrySummary {
   core::Duration age{};
 };
 
+// An entry that a lookup looked at, with what the judge said of it.
+struct Considered {
+  EntryRecord entry;
+  core::Duration age{};
+  double cosine = 0;
+  Verdict verdict;
+};
+
 class AnswerBook {
  public:
-  // Embedder, clock and random are borrowed.
+  // How many of the nearest valid entries are judged.
+  static constexpr size_t kCandidates = 16;
+
+  // Embedder, clock, random and judge are borrowed.
   AnswerBook(SemanticCacheOptions options, const core::Embedder& embedder, const core::Clock& clock,
-             core::Random& random);
+             core::Random& random, const Judge& judge = CosineJudge::Instance());
 
   // False if it was not stored; the counters say why.
   bool Insert(const ScopeSource& scope, const std::string& question, core::NewEntry entry,
               core::WallTime created_at);
 
-  // `give_up` is asked between the steps; once it returns true the result is none.
+  // Of the nearest valid entries the one that the judge rates highest, if it reaches the query's
+  // threshold; of equals the nearest, then the newest. `give_up` is asked between the steps; once
+  // it returns true the result is none.
   std::optional<core::CacheHit> Find(const ScopeSource& scope, const std::string& question,
                                      const core::CacheQuery& query,
                                      absl::FunctionRef<bool()> give_up);
+
+  // What Find looks at, best first as it ranks them, for a person who asks why: with `min_cosine`
+  // below the judge's own floor, also what it passes over.
+  std::vector<Considered> Explain(const ScopeSource& scope, const std::string& question,
+                                  double min_cosine, core::Duration max_age);
 
   // Removes from memory and disk, the files included; returns how many.
   size_t Purge(const PurgeFilter& filter);
@@ -97,6 +116,7 @@ class AnswerBook {
   const SemanticCacheOptions& options() const { return options_; }
   const EntryStore& store() const { return *store_; }
   const core::Embedder& embedder() const { return embedder_; }
+  const Judge& judge() const { return judge_; }
   size_t entries() const;
   size_t scopes() const;
   size_t index_bytes() const;
@@ -134,12 +154,15 @@ class AnswerBook {
   void ExtendNextGraph();
   void Load(Scope& scope);
   void EmbedAnew(Scope& scope, const std::string& key);
+  std::vector<Considered> Consider(const ScopeSource& source, const std::string& question,
+                                   double min_cosine, core::Duration max_age,
+                                   absl::FunctionRef<bool()> give_up);
   std::optional<std::vector<float>> EmbedText(std::string_view text) const;
   bool PutLocked(Scope& scope, const EntryRecord& entry, const std::vector<float>& vector,
                  const std::string& question_key);
-  std::optional<core::CacheHit> FindLocked(const Scope& scope, std::span<const float> vector,
-                                           const core::CacheQuery& query,
-                                           std::vector<std::string>& damaged) const;
+  std::vector<Considered> Nearest(const Scope& scope, std::span<const float> vector,
+                                  double min_cosine, core::Duration max_age,
+                                  std::vector<std::string>& damaged) const;
 
   std::vector<KeyAndId> Matching(const PurgeFilter& filter) const;
   size_t RemoveAll(const std::vector<KeyAndId>& entries);
@@ -152,6 +175,7 @@ class AnswerBook {
   const core::Embedder& embedder_;
   const core::Clock& clock_;
   core::Random& random_;
+  const Judge& judge_;
   const std::unique_ptr<EntryStore> store_;
 
   mutable std::mutex mutex_;  // the next block; taken after a scope's mutex, held for moments

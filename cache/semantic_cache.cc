@@ -33,8 +33,8 @@ struct SemanticCache::Waiting {
 
 SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder& embedder,
                              core::BlockingPool& pool, const core::Clock& clock,
-                             core::Random& random)
-    : shared_(std::make_shared<Shared>(std::move(options), embedder, pool, clock, random)) {
+                             core::Random& random, const Judge& judge)
+    : shared_(std::make_shared<Shared>(std::move(options), embedder, pool, clock, random, judge)) {
   StartTending(shared_);
 }
 
@@ -116,6 +116,12 @@ void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
     StartTending(shared);
   });
   if (!queued) shared->tending = false;  // the next lookup or store tries again
+}
+
+std::vector<Considered> SemanticCache::Explain(const core::Request& request, double min_cosine,
+                                               core::Duration max_age) {
+  if (!Cacheable(request)) return {};
+  return shared_->book.Explain(DescribeScope(request), QuestionIn(request), min_cosine, max_age);
 }
 
 CacheStats SemanticCache::Stats() const {

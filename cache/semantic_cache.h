@@ -4,7 +4,7 @@
 // blocking pool. server/ makes and owns it. Lookup and Store are for the loops and never block.
 // Purge, Newest and Stats are for the pool's threads or the admin's own: they touch the disk.
 //
-// Embedder, pool, clock and random are borrowed and outlive it; so must the loops, until the pool
+// Embedder, pool, clock, random and judge are borrowed and outlive it; so must the loops, until the pool
 // has run what was queued. Queued work keeps what it needs alive, so the cache itself may go first.
 
 #include <atomic>
@@ -55,7 +55,8 @@ class SemanticCache final : public core::AnswerCache {
   // Never fails: what is wrong with the database is in Stats().degraded and told to options.warn.
   // Reads the list of entries, so it blocks for about a second per million of them.
   SemanticCache(SemanticCacheOptions options, const core::Embedder& embedder,
-                core::BlockingPool& pool, const core::Clock& clock, core::Random& random);
+                core::BlockingPool& pool, const core::Clock& clock, core::Random& random,
+                const Judge& judge = CosineJudge::Instance());
   ~SemanticCache() override { Stop(); }
 
   // Ends the background work (loading, graphs), which would otherwise run to its end when the pool
@@ -70,6 +71,9 @@ class SemanticCache final : public core::AnswerCache {
   CacheStats Stats() const;
   // Returns how many were removed, from memory and from the disk's files.
   size_t Purge(const PurgeFilter& filter) { return shared_->book.Purge(filter); }
+  // What a lookup would look at, with each verdict; see AnswerBook::Explain.
+  std::vector<Considered> Explain(const core::Request& request, double min_cosine,
+                                  core::Duration max_age);
   // For debugging: the newest entries, without their texts.
   std::vector<EntrySummary> Newest(size_t count) const { return shared_->book.Newest(count); }
 
@@ -77,8 +81,8 @@ class SemanticCache final : public core::AnswerCache {
   // What queued work needs, and keeps alive.
   struct Shared {
     Shared(SemanticCacheOptions options, const core::Embedder& embedder, core::BlockingPool& p,
-           const core::Clock& c, core::Random& random)
-        : book(std::move(options), embedder, c, random), pool(p), clock(c) {}
+           const core::Clock& c, core::Random& random, const Judge& judge)
+        : book(std::move(options), embedder, c, random, judge), pool(p), clock(c) {}
 
     AnswerBook book;
     core::BlockingPool& pool;

@@ -17,8 +17,9 @@ namespace holdfast::core {
 struct CacheHit {
   std::string entry_id;
   std::string text;
-  double similarity = 0;  // [-1, 1]
-  double threshold = 0;   // what it had to reach
+  double similarity = 0;  // [-1, 1]: how safe serving it is, by the cache's checks
+  double threshold = 0;   // what the similarity had to reach
+  double cosine = 0;      // [-1, 1]: how near the two questions' vectors are
   Duration age{};
   WallTime created_at{};
   std::string provider;  // who made it

@@ -99,6 +99,67 @@ TEST_F(AnswerBookTest, TheThresholdIsInclusive) {
   EXPECT_TRUE(Find(Ask("stored"), 1)) << "asked again, it is the same";
 }
 
+// Rates what the test wrote down, and remembers what it was shown.
+class ScriptedJudge final : public Judge {
+ public:
+  Verdict Compare(std::string_view asked, const Candidate& candidate) const override {
+    EXPECT_EQ(asked, "asked");
+    shown.emplace_back(candidate.question);
+    const auto it = verdicts.find(std::string(candidate.question));
+    return it == verdicts.end() ? Verdict{.similarity = candidate.cosine} : it->second;
+  }
+  double CosineFloor(double threshold) const override { return threshold - 0.5; }
+
+  std::map<std::string, Verdict> verdicts;
+  mutable std::vector<std::string> shown;
+};
+
+TEST_F(AnswerBookTest, TheJudgeRanksTheNearestAndTheThresholdIsHeldAgainstItsWord) {
+  ScriptedJudge judge;
+  book_.reset();
+  book_ = std::make_unique<AnswerBook>(SemanticCacheOptions(), embedder_, clock_, random_, judge);
+  embedder_.SetCosine("asked", 1);
+  for (const auto& [question, cosine] :
+       {std::pair("near", 0.99), {"nearer", 0.999}, {"far", 0.5}, {"too far", 0.3}}) {
+    embedder_.SetCosine(question, cosine);
+    ASSERT_TRUE(Put(Ask(question), question));
+  }
+  judge.verdicts["nearer"] = {.similarity = 1, .refused = true, .reason = "numbers differ"};
+  judge.verdicts["near"] = {.similarity = 0.849};
+  judge.verdicts["far"] = {.similarity = 0.85};
+  const auto hit = Find(Ask("asked"), 0.85);
+  ASSERT_TRUE(hit);
+  EXPECT_EQ(hit->text, "far");
+  EXPECT_EQ(hit->similarity, 0.85);
+  EXPECT_NEAR(hit->cosine, 0.5, 1e-4);
+  EXPECT_EQ(judge.shown, (std::vector<std::string>{"nearer", "near", "far"}));
+  EXPECT_FALSE(Find(Ask("asked"), 0.851));
+  const auto ranked = book_->Explain(DescribeScope(Ask("asked")), "asked", 0.2, hours(1));
+  ASSERT_EQ(ranked.size(), 4u);
+  EXPECT_EQ(ranked[0].entry.question, "far");
+  EXPECT_EQ(ranked[2].entry.question, "too far");
+  EXPECT_EQ(ranked[3].verdict.reason, "numbers differ") << "what is refused comes last";
+}
+
+TEST_F(AnswerBookTest, SixteenAreJudgedAndExpiredOnesAreNotAmongThem) {
+  ScriptedJudge judge;
+  book_.reset();
+  book_ = std::make_unique<AnswerBook>(SemanticCacheOptions(), embedder_, clock_, random_, judge);
+  embedder_.SetCosine("asked", 1);
+  for (int i = 0; i < 60; ++i) {
+    if (i == 30) clock_.Advance(hours(1));
+    const std::string question = std::to_string(i);
+    embedder_.SetCosine(question, 1 - i * 1e-3);
+    ASSERT_TRUE(Put(Ask(question), question));
+  }
+  judge.verdicts["45"] = {.similarity = 1};
+  judge.verdicts["46"] = {.similarity = 1};
+  EXPECT_EQ(Find(Ask("asked"), 0.99, hours(1) - nanoseconds(1))->text, "45");
+  EXPECT_EQ(judge.shown.size(), AnswerBook::kCandidates);
+  judge.verdicts.erase("45");
+  EXPECT_FALSE(Find(Ask("asked"), 0.99, hours(1) - nanoseconds(1))) << "the 17th is not seen";
+}
+
 TEST_F(AnswerBookTest, TheAgeLimitIsInclusive) {
   ASSERT_TRUE(Put(Ask("q"), "a"));
   clock_.Advance(hours(1));
