@@ -121,8 +121,8 @@ std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
                                                const std::string& question,
                                                const core::CacheQuery& query,
                                                absl::FunctionRef<bool()> give_up) {
-  auto ranked = Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age,
-                         give_up);
+  auto ranked =
+      Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age, give_up);
   if (ranked.empty()) return std::nullopt;
   Considered& best = ranked.front();
   if (best.verdict.refused || best.verdict.similarity < query.min_similarity) return std::nullopt;
