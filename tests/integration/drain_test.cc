@@ -81,7 +81,7 @@ class DrainTest : public ServiceFixture {
 };
 
 TEST_F(DrainTest, EveryCallUnderLoadHasItsAnswerOrAStatus) {
-  Start(Patient("20s"));
+  ASSERT_NO_FATAL_FAILURE(Start(Patient("20s")));
   sim_->Break("claude", R"({"kind": "slow_headers", "ms": 300})");
   StartCallers(true);
   WaitForInProgress(kCallers * 3 / 4);
@@ -112,7 +112,7 @@ TEST_F(DrainTest, EveryCallUnderLoadHasItsAnswerOrAStatus) {
 }
 
 TEST_F(DrainTest, NotServingAtOnceWhileCallsGoOn) {
-  Start(Patient("200s"));
+  ASSERT_NO_FATAL_FAILURE(Start(Patient("200s")));
   for (const char* model : {"claude", "gpt", "flash", "llama"}) {
     sim_->Break(model, R"({"kind": "hang"})");
   }
@@ -151,7 +151,7 @@ TEST_F(DrainTest, NotServingAtOnceWhileCallsGoOn) {
 }
 
 TEST_F(DrainTest, WhatOutlastsTheDrainEndsByTheLadder) {
-  Start(Patient("100ms"));
+  ASSERT_NO_FATAL_FAILURE(Start(Patient("100ms")));
   for (const char* model : {"claude", "gpt", "flash", "llama"}) {
     sim_->Break(model, R"({"kind": "stall", "after": 3})");
   }
