@@ -65,6 +65,12 @@ class DrainTest : public ServiceFixture {
     }
   }
 
+  // The fixture's Stop() takes the callers' stub away.
+  void Terminate() {
+    server_->Signal(SIGTERM);
+    EXPECT_EQ(server_->Wait(), 0) << Log();
+  }
+
   void WaitForInProgress(int count) {
     ASSERT_TRUE(Eventually([&] { return Status().in_progress() >= count; })) << Log();
   }
@@ -85,7 +91,7 @@ TEST_F(DrainTest, EveryCallUnderLoadHasItsAnswerOrAStatus) {
   sim_->Break("claude", R"({"kind": "slow_headers", "ms": 300})");
   StartCallers(true);
   WaitForInProgress(kCallers * 3 / 4);
-  EXPECT_EQ(Stop(), 0) << Log();
+  Terminate();
   Join();
 
   std::map<std::string, std::string> logged;  // the status of each request that was read
@@ -158,7 +164,7 @@ TEST_F(DrainTest, WhatOutlastsTheDrainEndsByTheLadder) {
   StartCallers(false);
   WaitForInProgress(kCallers);
   EXPECT_TRUE(Eventually([&] { return sim_->CountOf("claude") == kCallers; }));
-  EXPECT_EQ(Stop(), 0) << Log();
+  Terminate();
   Join();
   for (const auto& [id, reply] : replies_) {
     EXPECT_TRUE(reply.ok()) << id << reply.status.error_message();
