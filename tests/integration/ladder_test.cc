@@ -314,7 +314,7 @@ TEST_F(LadderTest, ABasicAnswerFromThePartialTarget) {
 TEST_F(LadderTest, ThePartialTargetGetsItsTimeAfterAChainThatHangs) {
   Settings settings;
   settings.timeouts = "{connect: 2s, first_token: 10s, idle: 10s}";
-  settings.route = "timeout: 1500ms\n    min_useful: 200ms";
+  settings.route = "timeout: 1700ms\n    min_useful: 500ms";
   Start(settings);
   BreakChain(R"({"kind": "hang"})");
   const Reply reply = Ask(kSky);
@@ -324,7 +324,7 @@ TEST_F(LadderTest, ThePartialTargetGetsItsTimeAfterAChainThatHangs) {
 TEST_F(LadderTest, EveryTargetOfAChainThatHangsGetsItsTime) {
   Settings settings;
   settings.timeouts = "{connect: 2s, first_token: 10s, idle: 10s}";
-  settings.route = "timeout: 2s\n    min_useful: 300ms";
+  settings.route = "timeout: 2500ms\n    min_useful: 500ms";
   Start(settings);
   for (const char* model : {"claude", "gpt"}) sim_->Break(model, R"({"kind": "hang"})");
   const Reply reply = Ask(kSky);
