@@ -1,7 +1,7 @@
 #include "tests/integration/process.h"
 
 #include <fcntl.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,17 +61,22 @@ Process::Process(const std::vector<std::string>& command, const Environment& env
     if (std::getenv(kept)) variables.push_back(std::string(kept) + "=" + FromEnvironment(kept));
   }
   for (const auto& [key, value] : environment) variables.push_back(key + "=" + value);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out_.c_str(), kFlags, 0600);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err_.c_str(), kFlags, 0600);
-  EXPECT_EQ(posix_spawn(&pid_, arguments.front().c_str(), &actions, nullptr,
-                        Pointers(arguments).data(), Pointers(variables).data()),
-            0)
-      << arguments.front();
-  posix_spawn_file_actions_destroy(&actions);
+  std::vector<char*> argv = Pointers(arguments);
+  std::vector<char*> env = Pointers(variables);
+  // Emptied here, not in the child: nobody may read what the one before has left.
+  const int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const int out = open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const int err = open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  pid_ = fork();
+  if (pid_ == 0) {                     // allocates nothing: this process has threads
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that crashes leaves nobody behind
+    dup2(in, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    execve(argv[0], argv.data(), env.data());
+    _exit(127);
+  }
+  for (const int fd : {in, out, err}) close(fd);
 }
 
 Process::~Process() {
