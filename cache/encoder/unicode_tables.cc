@@ -1,4 +1,5 @@
 // Made by make_unicode_tables from tokenizers 0.23.3: do not edit.
+// clang-format off
 
 #include "cache/encoder/unicode_tables.h"
 

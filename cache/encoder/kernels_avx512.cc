@@ -1,0 +1,3 @@
+#define HOLDFAST_LANE 16
+#define HOLDFAST_KERNELS kAvx512Kernels
+#include "cache/encoder/kernels.inc"
