@@ -1,0 +1,365 @@
+#include "cache/verify/findings.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cache/verify/align.h"
+
+namespace holdfast::cache::verify {
+namespace {
+
+// kWeights: [kFeatures], in the order of Feature; kBias; kCalibration: {raw score, similarity}
+// points, both rising.
+#include "cache/verify/weights.inc"
+
+constexpr std::array<FeatureInfo, kFeatures> kTable = {{
+    {Feature::kCosine, "cosine", +1, "the meanings lie apart"},
+    {Feature::kCosineNear, "cosine_near", +1, "the meanings lie apart"},
+    {Feature::kOverlap, "overlap", +1, "few words in common"},
+    {Feature::kTrigrams, "letters", +1, "written differently"},
+    {Feature::kSameWords, "same_words", +1, "not the same words"},
+    {Feature::kAddedAsked, "added_asked", -1,
+     "the same wording with something added in the asked question"},
+    {Feature::kAddedStored, "added_stored", -1,
+     "the same wording with something added in the stored question"},
+    {Feature::kWordsAsked, "words_asked", -1,
+     "the asked question has words that the stored one lacks"},
+    {Feature::kWordsStored, "words_stored", -1,
+     "the stored question has words that the asked one lacks"},
+    {Feature::kNamesAsked, "names_asked", -1,
+     "the asked question names something that the stored one does not"},
+    {Feature::kNamesStored, "names_stored", -1,
+     "the stored question names something that the asked one does not"},
+    {Feature::kNamesDiffer, "names_differ", -1, "each names something that the other does not"},
+    {Feature::kSiblings, "siblings", -1, "another one of the same kind of thing"},
+    {Feature::kSubstitution, "substitution", -1, "the same wording about something else"},
+    {Feature::kNumbersDiffer, "numbers_differ", -1, "other numbers"},
+    {Feature::kNumberOneSided, "number_one_sided", -1, "a number on one side only"},
+    {Feature::kUnitsDiffer, "units_differ", -1, "other units"},
+    {Feature::kCodesDiffer, "codes_differ", -1, "other codes or versions"},
+    {Feature::kNegation, "negation", -1, "a negation on one side only"},
+    {Feature::kOpposites, "opposites", -1, "opposites"},
+    {Feature::kRolesSwapped, "roles_swapped", -1, "the same words with their roles swapped"},
+    {Feature::kDirection, "direction", -1, "from and to exchanged"},
+    {Feature::kConditionAsked, "condition_asked", -1,
+     "the asked question has a condition that the stored one lacks"},
+    {Feature::kConditionStored, "condition_stored", -1,
+     "the stored question has a condition that the asked one lacks"},
+    {Feature::kKindDiffers, "kind_differs", -1, "another kind of question"},
+    {Feature::kKindLoose, "kind_loose", -1, "asked for in another way"},
+    {Feature::kYesNo, "yes_no", -1, "only one asks for yes or no"},
+    {Feature::kFormDiffers, "form_differs", -1, "another form of answer"},
+    {Feature::kTaskDiffers, "task_differs", -1, "another task"},
+    {Feature::kAnswerLanguage, "answer_language", -1, "an answer in, or about, another language"},
+    {Feature::kLanguage, "language", -1, "written in another language"},
+    {Feature::kPointsAsked, "points_asked", -1, "the asked question points at something unseen"},
+    {Feature::kPointsStored, "points_stored", -1, "the stored question points at something unseen"},
+    {Feature::kTime, "time", -1, "another time"},
+    {Feature::kQuoted, "quoted", -1, "another quoted text"},
+    {Feature::kLength, "length", -1, "much longer or shorter"},
+}};
+
+// What the unpaired words of one side add up to.
+struct Leftover {
+  float words = 0;
+  float names = 0;
+  float conditions = 0;
+  int numbers = 0;
+  int codes = 0;
+  std::vector<const Token*> tokens;
+};
+
+Leftover LeftoverOf(const Question& question, const std::vector<int>& partners) {
+  Leftover left;
+  for (size_t i = 0; i < question.tokens.size(); ++i) {
+    const Token& token = question.tokens[i];
+    if (partners[i] >= 0) continue;
+    const bool negation = IsNegation(token.text);
+    if (token.function && token.family.family == 0 && PolesOf(token.text).empty() && !negation)
+      continue;
+    left.tokens.push_back(&token);
+    if (token.number) {
+      ++left.numbers;
+      continue;
+    }
+    if (token.function || negation) continue;
+    left.codes += token.code ? 1 : 0;
+    const bool name = token.named || token.code || token.family.family != 0;
+    (name ? left.names : left.words) += token.word.weight;
+    if (token.after_preposition) left.conditions += token.word.weight;
+  }
+  return left;
+}
+
+float Saturated(float x) { return std::log1p(x); }
+
+bool Siblings(const Token& a, const Token& b) {
+  return a.family.family != 0 && a.family.family == b.family.family &&
+         a.family.member != b.family.member;
+}
+
+bool Opposite(const Token& a, const Token& b) {
+  for (const Pole& x : PolesOf(a.text)) {
+    for (const Pole& y : PolesOf(b.text)) {
+      if (x.pair == y.pair && x.side != y.side) return true;
+    }
+  }
+  return false;
+}
+
+template <typename Relation>
+int CountRelated(const Leftover& stored, const Leftover& asked, Relation related) {
+  int count = 0;
+  for (const Token* a : stored.tokens) {
+    count += std::any_of(asked.tokens.begin(), asked.tokens.end(),
+                         [&](const Token* b) { return related(*a, *b); })
+                 ? 1
+                 : 0;
+  }
+  return count;
+}
+
+bool UnitsDiffer(const Leftover& stored, const Leftover& asked) {
+  return CountRelated(stored, asked, [](const Token& a, const Token& b) {
+           return a.unit != 0 && b.unit != 0 && a.unit != b.unit;
+         }) > 0;
+}
+
+// Pairs of content words in another order, where the order matters.
+bool RolesSwapped(const Question& stored, const Question& asked, const Alignment& alignment,
+                  float leftover) {
+  if (leftover > 1.2f) return false;
+  bool directed = false;
+  for (const Token& token : asked.tokens) {
+    if (token.text == "vs" || token.text == "versus" || token.text == "or" ||
+        token.text == "difference" || token.text == "between")
+      return false;
+    directed = directed || IsDirected(token.text);
+  }
+  int last = -1;
+  int inversions = 0;
+  int pairs = 0;
+  for (size_t i = 0; i < stored.tokens.size(); ++i) {
+    const int partner = alignment.partner_of_stored[i];
+    if (stored.tokens[i].function || partner < 0) continue;
+    ++pairs;
+    if (partner < last) ++inversions;
+    last = std::max(last, partner);
+  }
+  return pairs >= 2 && inversions >= 1 && directed && alignment.frame > .55f;
+}
+
+// What stands at each end of a movement or a conversion: from it, or to it.
+struct Ends {
+  std::vector<uint64_t> from;
+  std::vector<uint64_t> to;
+};
+
+Ends EndsOf(const Question& question) {
+  Ends ends;
+  const std::vector<Token>& tokens = question.tokens;
+  const auto content = [&](size_t i) {
+    return i < tokens.size() && (!tokens[i].function || tokens[i].text.size() == 1) &&
+           tokens[i].text != "the" && tokens[i].text != "an";
+  };
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string& text = tokens[i].text;
+    if (i > 0 && tokens[i - 1].number && tokens[i].unit != 0)
+      ends.from.push_back(tokens[i].word.meaning);
+    const bool to =
+        text == "to" || text == "into" || text == "in" || text == "onto" || text == "as";
+    if (!to && text != "from") continue;
+    size_t next = i + 1;
+    while (next < tokens.size() && next < i + 3 &&
+           (tokens[next].text == "the" || tokens[next].text == "an" || tokens[next].text == "my" ||
+            (tokens[next].text == "a" && next + 1 < tokens.size() && content(next + 1) &&
+             tokens[next + 1].text.size() > 1 && tokens[next + 1].text != "to")))
+      ++next;
+    if (content(next)) (to ? ends.to : ends.from).push_back(tokens[next].word.meaning);
+    if (to && i > 0 && content(i - 1)) ends.from.push_back(tokens[i - 1].word.meaning);
+  }
+  return ends;
+}
+
+bool Overlap(const std::vector<uint64_t>& a, const std::vector<uint64_t>& b) {
+  return std::any_of(a.begin(), a.end(),
+                     [&](uint64_t id) { return std::find(b.begin(), b.end(), id) != b.end(); });
+}
+
+bool DirectionsDiffer(const Question& stored, const Question& asked) {
+  const Ends a = EndsOf(stored);
+  const Ends b = EndsOf(asked);
+  return (Overlap(a.from, b.to) && !Overlap(a.from, b.from)) ||
+         (Overlap(a.to, b.from) && !Overlap(a.to, b.to));
+}
+
+float TrigramDice(const Question& a, const Question& b) {
+  if (a.trigrams.empty() || b.trigrams.empty()) return 0;
+  size_t both = 0;
+  for (size_t i = 0, j = 0; i < a.trigrams.size() && j < b.trigrams.size();) {
+    if (a.trigrams[i] == b.trigrams[j]) {
+      ++both;
+      ++i;
+      ++j;
+    } else if (a.trigrams[i] < b.trigrams[j]) {
+      ++i;
+    } else {
+      ++j;
+    }
+  }
+  return 2.0f * static_cast<float>(both) /
+         static_cast<float>(a.trigrams.size() + b.trigrams.size());
+}
+
+float Bit(bool condition) { return condition ? 1.0f : 0.0f; }
+
+bool Disjoint(uint32_t a, uint32_t b) { return a != 0 && b != 0 && (a & b) == 0; }
+
+std::string WordsOf(const Leftover& left) {
+  std::string words;
+  for (const Token* token : left.tokens) {
+    if (token->function && !IsNegation(token->text)) continue;
+    if (words.size() > 60) break;
+    if (!words.empty()) words += ' ';
+    words += token->text;
+  }
+  return words;
+}
+
+struct Comparison {
+  Features features{};
+  std::string only_stored;
+  std::string only_asked;
+};
+
+Comparison Examine(const Question& stored, const Question& asked, double cosine) {
+  const Alignment alignment = Align(stored, asked);
+  const Leftover a = LeftoverOf(stored, alignment.partner_of_stored);
+  const Leftover b = LeftoverOf(asked, alignment.partner_of_asked);
+  Comparison result;
+  const auto set = [&](Feature feature, float value) {
+    result.features[static_cast<size_t>(feature)] = value;
+  };
+
+  const float alone = a.words + a.names + b.words + b.names;
+  const float content = std::max(stored.content + asked.content, .01f);
+  const auto c = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
+  set(Feature::kCosine, c);
+  set(Feature::kCosineNear, -std::log(1.03f - c));
+  set(Feature::kOverlap, std::clamp(1 - alone / content, 0.0f, 1.0f));
+  set(Feature::kTrigrams, TrigramDice(stored, asked));
+  set(Feature::kSameWords, Bit(alone == 0 && a.numbers + b.numbers == 0));
+  // A difference decides where all else is the same; between free wordings it is weaker evidence.
+  const float sure = .25f + alignment.frame;
+  set(Feature::kAddedAsked, std::min(alignment.added_asked, 2.0f) * alignment.frame);
+  set(Feature::kAddedStored, std::min(alignment.added_stored, 2.0f) * alignment.frame);
+  set(Feature::kWordsAsked, Saturated(b.words));
+  set(Feature::kWordsStored, Saturated(a.words));
+  set(Feature::kNamesAsked, Saturated(b.names));
+  set(Feature::kNamesStored, Saturated(a.names));
+  set(Feature::kNamesDiffer, Saturated(std::min(a.names, b.names)));
+  set(Feature::kSiblings, sure * Saturated(static_cast<float>(CountRelated(a, b, Siblings))));
+  set(Feature::kSubstitution, std::min(alignment.substituted, 2.0f) * alignment.frame);
+  set(Feature::kNumbersDiffer, sure * Bit(a.numbers > 0 && b.numbers > 0));
+  set(Feature::kNumberOneSided, Bit((a.numbers > 0) != (b.numbers > 0)));
+  set(Feature::kUnitsDiffer, Bit(UnitsDiffer(a, b)));
+  set(Feature::kCodesDiffer, Bit(a.codes > 0 || b.codes > 0));
+  set(Feature::kNegation, sure * Bit((stored.negations % 2) != (asked.negations % 2)));
+  set(Feature::kOpposites, sure * Saturated(static_cast<float>(CountRelated(a, b, Opposite))));
+  set(Feature::kRolesSwapped, Bit(RolesSwapped(stored, asked, alignment, alone)));
+  set(Feature::kDirection, Bit(DirectionsDiffer(stored, asked)));
+  set(Feature::kConditionAsked, Saturated(b.conditions));
+  set(Feature::kConditionStored, Saturated(a.conditions));
+  const KindSet sharp_a = stored.kinds & kSharpKinds;
+  const KindSet sharp_b = asked.kinds & kSharpKinds;
+  set(Feature::kKindDiffers, sure * Bit(Disjoint(sharp_a, sharp_b)));
+  set(Feature::kKindLoose, Bit(stored.kinds != asked.kinds && sharp_a != sharp_b));
+  set(Feature::kYesNo, Bit((stored.kinds & kYesNo) != (asked.kinds & kYesNo)));
+  set(Feature::kFormDiffers,
+      Saturated(static_cast<float>(std::popcount(stored.forms ^ asked.forms))));
+  set(Feature::kTaskDiffers,
+      Saturated(static_cast<float>(std::popcount(stored.tasks ^ asked.tasks))));
+  set(Feature::kAnswerLanguage, Bit(stored.languages_named != asked.languages_named));
+  set(Feature::kLanguage, Bit(stored.language != asked.language));
+  set(Feature::kPointsAsked, Bit(asked.points_elsewhere));
+  set(Feature::kPointsStored, Bit(stored.points_elsewhere));
+  set(Feature::kTime,
+      .5f * (Bit(stored.asks_now != asked.asks_now) + Bit(stored.asks_past != asked.asks_past)));
+  set(Feature::kQuoted,
+      Bit(!stored.quoted.empty() && !asked.quoted.empty() && stored.quoted != asked.quoted));
+  const auto length = [](const Question& q) { return static_cast<float>(q.tokens.size()) + 3; };
+  set(Feature::kLength, std::abs(std::log(length(stored) / length(asked))));
+  result.only_stored = WordsOf(a);
+  result.only_asked = WordsOf(b);
+  return result;
+}
+
+std::string ReasonOf(const Verdict& verdict, const Comparison& comparison) {
+  std::string reason;
+  for (const Finding& finding : verdict.findings) {
+    if (reason.size() > 120) break;
+    if (!reason.empty()) reason += "; ";
+    reason += kTable[static_cast<size_t>(finding.feature)].reason;
+  }
+  if (reason.empty()) return "nothing speaks against it";
+  if (!comparison.only_stored.empty()) reason += "; only stored: " + comparison.only_stored;
+  if (!comparison.only_asked.empty()) reason += "; only asked: " + comparison.only_asked;
+  return reason;
+}
+
+}  // namespace
+
+const std::array<FeatureInfo, kFeatures>& FeatureTable() { return kTable; }
+
+Features Measure(const Question& stored, const Question& asked, double cosine) {
+  return Examine(stored, asked, cosine).features;
+}
+
+double RawScore(const Features& features) {
+  double sum = kBias;
+  for (size_t i = 0; i < kFeatures; ++i) sum += kWeights[i] * features[i];
+  return sum;
+}
+
+double Calibrate(double raw_score) {
+  const auto* const end = std::end(kCalibration);
+  const auto* const above = std::find_if(std::begin(kCalibration), end,
+                                         [&](const auto& point) { return point[0] > raw_score; });
+  if (above == std::begin(kCalibration)) return kCalibration[0][1];
+  if (above == end) return (end - 1)[0][1];
+  const auto* const below = above - 1;
+  const double share = (raw_score - (*below)[0]) / ((*above)[0] - (*below)[0]);
+  return (*below)[1] + share * ((*above)[1] - (*below)[1]);
+}
+
+Verdict Compare(const Question& stored, const Question& asked, double cosine) {
+  Verdict verdict;
+  if (stored.normalized == asked.normalized) {
+    verdict.score = 1;
+    verdict.reason = "the same question";
+    return verdict;
+  }
+  const Comparison comparison = Examine(stored, asked, cosine);
+  for (const FeatureInfo& info : kTable) {
+    const size_t i = static_cast<size_t>(info.feature);
+    const double effect = kWeights[i] * comparison.features[i];
+    if (info.sign < 0 && effect < -.1)
+      verdict.findings.push_back({info.feature, info.name, effect, {}});
+  }
+  std::sort(verdict.findings.begin(), verdict.findings.end(),
+            [](const Finding& x, const Finding& y) {
+              return std::pair(x.effect, x.feature) < std::pair(y.effect, y.feature);
+            });
+  // Unmistakable: an answer in another language is of no use.
+  verdict.refused = stored.language != asked.language;
+  verdict.score = verdict.refused ? 0 : Calibrate(RawScore(comparison.features));
+  verdict.reason = ReasonOf(verdict, comparison);
+  return verdict;
+}
+
+}  // namespace holdfast::cache::verify
