@@ -25,6 +25,8 @@ class AttemptSink {
  public:
   virtual ~AttemptSink() = default;
 
+  // The request is written and goes out now: the attempt's time begins.
+  virtual void OnStart() {}
   // The connection stands, TLS included, and the request is about to be sent.
   virtual void OnConnected() {}
   // Text of the answer; never empty; always whole UTF-8 characters.
@@ -33,8 +35,8 @@ class AttemptSink {
   // the first fragment of an index; `arguments` fragments concatenate to a JSON object.
   virtual void OnToolCall(int index, std::string_view id, std::string_view name,
                           std::string_view arguments) = 0;
-  // The model is thinking: feeds the first-token and idle timers, commits nothing.
-  virtual void OnReasoning() {}
+  // The model is thinking, `bytes` of text: feeds the first-token and idle timers, commits nothing.
+  virtual void OnReasoning(size_t bytes) { (void)bytes; }
   // The latest totals; replaces what was reported before.
   virtual void OnUsage(const Usage& usage) = 0;
   virtual void OnFinish(FinishReason reason) = 0;

@@ -221,7 +221,8 @@ void AnthropicDecoder::OnBlockStart(int64_t index, JsonValue json, Reply& reply)
   Block& block = blocks_[index] = Block();
   const std::string_view type = FindString(json, "type");
   if (type == "text") OnText(FindString(json, "text"), reply);
-  if (type == "thinking" && !FindString(json, "thinking").empty()) reply.Reasoning();
+  const std::string_view thought = type == "thinking" ? FindString(json, "thinking") : "";
+  if (!thought.empty()) reply.Reasoning(thought.size());
   if (type == "tool_use") OnToolStart(json, block, reply);
 }
 
@@ -242,7 +243,8 @@ void AnthropicDecoder::OnBlockDelta(int64_t index, JsonValue delta, Reply& reply
   if (type == "text_delta") {
     OnText(FindString(delta, "text"), reply);
   } else if (type == "thinking_delta") {
-    if (!FindString(delta, "thinking").empty()) reply.Reasoning();
+    const std::string_view thought = FindString(delta, "thinking");
+    if (!thought.empty()) reply.Reasoning(thought.size());
   } else if (type == "input_json_delta") {
     const auto block = blocks_.find(index);
     if (block != blocks_.end() && block->second.is_tool) {

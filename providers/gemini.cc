@@ -271,7 +271,7 @@ void GeminiDecoder::OnCandidate(JsonValue candidate, Reply& reply) {
 
 void GeminiDecoder::OnPart(JsonValue part, Reply& reply) {
   if (FindBool(part, "thought")) {
-    reply.Reasoning();
+    reply.Reasoning(FindString(part, "text").size());
     return;
   }
   reply.Text(FindString(part, "text"));

@@ -250,9 +250,9 @@ void OpenAiDecoder::OnChoice(JsonValue choice, Reply& reply) {
 }
 
 void OpenAiDecoder::OnDelta(JsonValue delta, Reply& reply) {
-  if (!FindString(delta, "reasoning_content").empty() || !FindString(delta, "reasoning").empty()) {
-    reply.Reasoning();
-  }
+  const size_t thought = std::max(FindString(delta, "reasoning_content").size(),
+                                  FindString(delta, "reasoning").size());
+  if (thought > 0) reply.Reasoning(thought);
   if (const auto content = Find(delta, "content")) OnContent(*content, reply);
   reply.RefusalText(FindString(delta, "refusal"));
   ForEach(delta, "tool_calls", [&](JsonValue fragment) { OnToolCall(fragment, reply); });
@@ -270,7 +270,7 @@ void OpenAiDecoder::OnContent(JsonValue content, Reply& reply) {
   }
   for (const JsonValue part : parts) {
     const std::string_view type = FindString(part, "type");
-    if (type == "thinking") reply.Reasoning();
+    if (type == "thinking") reply.Reasoning(FindString(part, "text").size());
     if (type == "text") reply.Text(FindString(part, "text"));
   }
 }

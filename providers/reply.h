@@ -29,7 +29,7 @@ class Reply {
 
   void Text(std::string_view text);
   void RefusalText(std::string_view text);
-  void Reasoning() { sink_.OnReasoning(); }
+  void Reasoning(size_t bytes) { sink_.OnReasoning(bytes); }
   void Usage(const core::Usage& usage) { sink_.OnUsage(usage); }
 
   // Begins a tool call and returns its index.

@@ -147,9 +147,11 @@ core::Task<core::Outcome> TargetProvider::Stream(const core::Request& request,
                            .tool_id_seed = attempt.idempotency_key};
   EndingReader reader(std::move(setup), sink, ending);
 
+  sink.OnStart();
   core::Task<HttpEnd> send = http_.Send(std::move(http), reader);
   const HttpEnd end = co_await std::move(send);
-  if (end.kind == HttpEnd::Kind::kCancelled && attempt.stop.stop_requested()) {
+  const bool ended_early = end.kind == HttpEnd::Kind::kCancelled && attempt.stop.stop_requested();
+  if (ended_early && !reader.has_all()) {
     core::Outcome cancelled = Failed(core::OutcomeKind::kCancelled, "cancelled");
     cancelled.http_status = reader.status();
     cancelled.reused_connection = end.reused_connection;

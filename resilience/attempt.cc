@@ -32,11 +32,18 @@ class TimedSink final : public core::AttemptSink {
   AttemptEnd Finish(core::Outcome outcome) {
     end_.outcome = std::move(outcome);
     end_.ended = loop_.Now();
-    if (end_.outcome.kind == OutcomeKind::kCancelled && verdict_) end_.outcome.kind = *verdict_;
+    if (end_.outcome.kind == OutcomeKind::kCancelled && verdict_) {
+      end_.outcome.kind = *verdict_;
+      end_.outcome.error = TextOf(*verdict_);
+    }
     if (end_.outcome.kind == OutcomeKind::kComplete) SettleComplete();
     return std::move(end_);
   }
 
+  void OnStart() override {
+    end_.started = last_sign_ = loop_.Now();
+    Arm();
+  }
   void OnConnected() override {
     connected_ = true;
     Arm();
@@ -57,7 +64,10 @@ class TimedSink final : public core::AttemptSink {
     call.arguments += arguments;
     Sign(first);
   }
-  void OnReasoning() override { Sign(!any_sign_); }
+  void OnReasoning(size_t bytes) override {
+    end_.reasoning_bytes += bytes;
+    Sign(!any_sign_);
+  }
   void OnUsage(const core::Usage& usage) override {
     end_.usage = usage;
     end_.usage_told = true;
@@ -129,6 +139,19 @@ class TimedSink final : public core::AttemptSink {
       Arm();
     } else {
       Interrupt(limit.verdict);
+    }
+  }
+
+  static const char* TextOf(OutcomeKind verdict) {
+    switch (verdict) {
+      case OutcomeKind::kTimeout:
+        return "no connection, no first token or no further token in time";
+      case kShortened:
+        return "no first token in the time that could be given";
+      case OutcomeKind::kOutOfTime:
+        return "the answer was under way when its time ran out";
+      default:
+        return "";
     }
   }
 

@@ -30,6 +30,7 @@ struct AttemptEnd {
   core::FinishReason finish_reason = core::FinishReason::kUnspecified;
   core::Usage usage;
   bool usage_told = false;
+  size_t reasoning_bytes = 0;  // of text that the model thought, as far as it was shown
   core::SteadyTime started;
   core::SteadyTime ended;
 

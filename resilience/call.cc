@@ -309,8 +309,9 @@ core::AttemptRecord& Call::Record(const Step& step, const AttemptEnd& end, Durat
   record.usage = end.usage;
   const bool complete = RuleOf(end.outcome.kind).breaker == OutcomeRule::BreakerEffect::kSuccess ||
                         end.outcome.kind == OutcomeKind::kInvalidJson;
-  if (end.has_content() && !(complete && end.usage_told)) {
-    size_t bytes = end.text.size();
+  const bool generated = end.has_content() || end.reasoning_bytes > 0;
+  if (generated && !(complete && end.usage_told)) {
+    size_t bytes = end.text.size() + end.reasoning_bytes;
     for (const core::ToolCall& call : end.tool_calls) bytes += call.arguments.size();
     record.usage_estimated = true;
     record.usage.output_tokens = std::max(record.usage.output_tokens, EstimateTextTokens(bytes));
@@ -469,7 +470,7 @@ void Call::SettleRequestFault(const StepRun& run, const core::Outcome& outcome) 
     context_floor_ = std::max(context_floor_.value_or(0), step.context_window.value_or(0));
     for (size_t i = run.index + 1; i < steps_; ++i) {
       const std::string reason = WhyNot(options_.chain[i]);
-      if (reason != "context_window" && reason != "inexpressible") return;
+      if (reason.empty()) return;
     }
     error.reason = "CONTEXT_LENGTH_EXCEEDED";
     error.message = "the prompt is longer than the context of " + step.target.model;
@@ -575,8 +576,8 @@ core::Task<void> Call::ServeBasicAnswer() {
   const AttemptLimits limits{.timeouts = step.timeouts, .first_content_by = by, .end_by = by};
   bool resent = false;
   AttemptEnd end = co_await Attempt(step, target, std::move(attempt), limits, resent);
-  Report(target, std::move(*permits), end, /*first_attempt=*/true);
-  BindCooldown(target, end, Duration::zero());
+  Report(target, std::move(*permits), end, /*first_attempt=*/false);
+  BindCooldown(target, end, FullJitter(options_.retry.backoff, 0, engine_.random_));
   core::AttemptRecord& record = Record(step, end, Duration::zero());
   KeepForSalvage(step.target, end);
   engine_.observer_.OnAttempt(request_, record);

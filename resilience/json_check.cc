@@ -1,5 +1,7 @@
 #include "resilience/json_check.h"
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace holdfast::resilience {
@@ -16,8 +18,7 @@ bool HasType(const Json& value, const std::string& type) {
   if (type == "number") return value.is_number();
   if (type == "integer") {
     if (value.is_number_integer()) return true;
-    return value.is_number_float() &&
-           value.get<double>() == static_cast<int64_t>(value.get<double>());
+    return value.is_number_float() && std::trunc(value.get<double>()) == value.get<double>();
   }
   return true;
 }

@@ -25,12 +25,42 @@ constexpr OutcomeRule kContextLength{.breaker = B::kNeutral,
                                      .next = N::kLargerContext,
                                      .cooldown = C::kNone,
                                      .request_at_fault = true};
-constexpr OutcomeRule kModelNotFound{B::kNeutral, L::kIgnore, S::kNever, N::kYes, C::kNone};
-constexpr OutcomeRule kAuth{B::kNeutral, L::kIgnore, S::kNever, N::kYes, C::kQuarantine};
-constexpr OutcomeRule kQuota{B::kNeutral, L::kIgnore, S::kNever, N::kYes, C::kQuota};
-constexpr OutcomeRule kRateLimited{B::kNeutral, L::kDrop, S::kAfterWait, N::kYes, C::kRateLimit};
-constexpr OutcomeRule kRequestTimeout{B::kFailure, L::kIgnore, S::kOnce, N::kYes, C::kIfTold};
-constexpr OutcomeRule kConflict{B::kNeutral, L::kIgnore, S::kOnce, N::kYes, C::kIfTold};
+constexpr OutcomeRule kModelNotFound{.breaker = B::kNeutral,
+                                     .limiter = L::kIgnore,
+                                     .same = S::kNever,
+                                     .next = N::kYes,
+                                     .cooldown = C::kIfTold,
+                                     .salvage = true};
+constexpr OutcomeRule kAuth{.breaker = B::kNeutral,
+                            .limiter = L::kIgnore,
+                            .same = S::kNever,
+                            .next = N::kYes,
+                            .cooldown = C::kQuarantine,
+                            .salvage = true};
+constexpr OutcomeRule kQuota{.breaker = B::kNeutral,
+                             .limiter = L::kIgnore,
+                             .same = S::kNever,
+                             .next = N::kYes,
+                             .cooldown = C::kQuota,
+                             .salvage = true};
+constexpr OutcomeRule kRateLimited{.breaker = B::kNeutral,
+                                   .limiter = L::kDrop,
+                                   .same = S::kAfterWait,
+                                   .next = N::kYes,
+                                   .cooldown = C::kRateLimit,
+                                   .salvage = true};
+constexpr OutcomeRule kRequestTimeout{.breaker = B::kFailure,
+                                      .limiter = L::kIgnore,
+                                      .same = S::kOnce,
+                                      .next = N::kYes,
+                                      .cooldown = C::kIfTold,
+                                      .salvage = true};
+constexpr OutcomeRule kConflict{.breaker = B::kNeutral,
+                                .limiter = L::kIgnore,
+                                .same = S::kOnce,
+                                .next = N::kYes,
+                                .cooldown = C::kIfTold,
+                                .salvage = true};
 constexpr OutcomeRule kServerError{.breaker = B::kFailure,
                                    .limiter = L::kIgnore,
                                    .same = S::kYes,

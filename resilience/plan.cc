@@ -57,13 +57,14 @@ class Walk {
     const Duration at_start = plan_.Remaining(now_);
     const SteadyTime step_end =
         step.share ? now_ + core::Scale(at_start, *step.share) : plan_.chain_end();
-    const int tries = hang_ ? 1 : 1 + route_.retry.max_retries;
+    const int tries = 1 + route_.retry.max_retries;
     for (int attempt = 1; attempt <= tries; ++attempt) {
       if (attempt > 1 && used_ + 1 + later > route_.retry.max_attempts) return;
       PlannedStage stage{.stage = "attempt", .target = step.target, .attempt = attempt};
       stage.start_offset = now_ - plan_.arrival();
       const Duration remaining = plan_.Remaining(now_);
       if (!IsUseful(remaining, route_.min_useful, used_ > 0)) {
+        if (attempt > 1) return;
         stage.skipped = "no_time";
         stages_.push_back(std::move(stage));
         return;
@@ -72,8 +73,11 @@ class Walk {
           step.share ? step_end - now_ : remaining - Reserve(remaining, route_.min_useful, later);
       stage.allotted = std::min(given, step.timeouts.first_token);
       ++used_;
+      // A timeout of its full length is retried only where no other target is left.
+      const bool again = !hang_ || (later == 0 && stage.allotted == step.timeouts.first_token);
       if (hang_) now_ += stage.allotted;
       stages_.push_back(std::move(stage));
+      if (!again) return;
     }
   }
 

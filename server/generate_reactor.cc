@@ -70,7 +70,7 @@ GenerateReactor::GenerateReactor(GenerateService& service, Lane& lane,
       arrival_(lane.loop.Now()),
       deadline_(ToSteady(context.deadline(), lane.loop.clock())),
       call_id_(core::NewId(service.random_, UnixMillis(lane.loop.clock()))) {
-  service_.live_calls_.Enter();
+  service_.live_calls_.Enter(arrival_);
   lane_.loop.Post([this] { core::Spawn(Serve()); });
 }
 

@@ -1,14 +1,16 @@
 #include "server/generate_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/generate_reactor.h"
 
 namespace holdfast::server {
 
-void LiveCalls::Enter() {
+void LiveCalls::Enter(core::SteadyTime arrival) {
   std::lock_guard lock(mutex_);
   ++count_;
+  last_arrival_ = std::max(last_arrival_, arrival);
 }
 
 void LiveCalls::Leave() {
@@ -24,6 +26,17 @@ size_t LiveCalls::count() const {
 bool LiveCalls::WaitForNone(core::SteadyTime until) const {
   std::unique_lock lock(mutex_);
   return none_.wait_until(lock, until, [this] { return count_ == 0; });
+}
+
+void LiveCalls::WaitForQuiet(core::Duration quiet, core::SteadyTime until) const {
+  std::unique_lock lock(mutex_);
+  core::SteadyTime seen;
+  core::SteadyTime end;
+  do {
+    seen = last_arrival_;
+    end = std::min(until, core::SaturatingAdd(seen, quiet));
+    none_.wait_until(lock, end, [this, seen] { return last_arrival_ != seen; });
+  } while (last_arrival_ != seen && end < until);
 }
 
 GenerateService::GenerateService(const RequestReader& reader, core::Random& random, RequestLog& log,

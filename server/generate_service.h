@@ -32,16 +32,20 @@ namespace holdfast::server {
 // Counts calls from arrival until nothing of them is left. Any thread.
 class LiveCalls {
  public:
-  void Enter();
+  void Enter(core::SteadyTime arrival);
   void Leave();
   size_t count() const;
   // False if calls are left at `until`, on the system's steady clock.
   bool WaitForNone(core::SteadyTime until) const;
+  // Returns once no call has come for `quiet`, at once if the last one came that long ago; at
+  // `until` at the latest.
+  void WaitForQuiet(core::Duration quiet, core::SteadyTime until) const;
 
  private:
   mutable std::mutex mutex_;
   mutable std::condition_variable none_;
   size_t count_ = 0;
+  core::SteadyTime last_arrival_{};
 };
 
 // A loop and the engine that runs on it.

@@ -19,6 +19,8 @@
 namespace holdfast::server {
 namespace {
 
+// Each is an object on the wire to every provider tried: more would hold its loop up.
+constexpr int kMaxParts = 10'000;
 constexpr size_t kMaxRequestId = 128;
 constexpr size_t kMaxLabels = 16;
 constexpr size_t kMaxLabelCharacters = 64;
@@ -171,6 +173,12 @@ class MessageReader {
 
   void ReadMessages(v1::GenerateRequest& in) {
     if (in.messages().empty()) Fault("messages", "must hold at least one message");
+    int parts = 0;
+    for (const v1::Message& message : in.messages()) parts += std::max(1, message.parts_size());
+    if (parts > kMaxParts) {
+      return Fault("messages", "hold " + std::to_string(parts) + " messages and parts; at most " +
+                                   std::to_string(kMaxParts));
+    }
     request_.messages.reserve(static_cast<size_t>(in.messages_size()));
     for (int i = 0; i < in.messages_size(); ++i) {
       ReadMessage(*in.mutable_messages(i), At("messages", i));

@@ -7,6 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "cache/encoder/sentence_embedder.h"
+#include "cache/hash_embedder.h"
+#include "cache/verify/finding_judge.h"
 #include "core/check.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
@@ -29,6 +32,9 @@ constexpr size_t kAdminReceiveBytes = 1 << 20;
 constexpr core::Duration kHurryTime = std::chrono::seconds(2);
 // Cancelled calls only have to run to their ends.
 constexpr core::Duration kCancelTime = std::chrono::seconds(10);
+// After the last call: callers who come again at once, and how long they may keep us.
+constexpr core::Duration kQuiet = std::chrono::milliseconds(100);
+constexpr core::Duration kQuietTime = std::chrono::seconds(1);
 constexpr core::Duration kUnauthenticatedReminder = std::chrono::minutes(5);
 
 // What gRPC and protobuf print by themselves would break the log's form, and protobuf prints one
@@ -67,6 +73,29 @@ cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
   return options;
 }
 
+absl::StatusOr<std::unique_ptr<const core::Embedder>> MakeEmbedder(const EmbedderOptions& options) {
+  if (options.kind == EmbedderOptions::Kind::kHash) {
+    return std::make_unique<const cache::HashEmbedder>();
+  }
+  std::filesystem::path model = options.model;
+  if (model.empty()) {
+    std::error_code error;
+    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+    model = program.parent_path().parent_path() / "models" / "minilm.hfm";
+  }
+  auto embedder = cache::SentenceEmbedder::Load(model.string());
+  if (!embedder.ok()) return embedder.status();
+  return std::move(*embedder);
+}
+
+// The findings are weighed with a sentence encoder's cosines; those of hashes mean less.
+std::unique_ptr<const cache::Judge> MakeJudge(const EmbedderOptions& options) {
+  if (options.kind == EmbedderOptions::Kind::kHash) {
+    return std::make_unique<const cache::CosineJudge>();
+  }
+  return std::make_unique<const cache::FindingJudge>();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, std::string config_path,
@@ -74,8 +103,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, std::string
   SilenceLibraries();
   absl::StatusOr<std::unique_ptr<Log>> log = Log::Open(config.log);
   if (!log.ok()) return log.status();
+  absl::StatusOr<std::unique_ptr<const core::Embedder>> embedder = MakeEmbedder(config.embedder);
+  if (!embedder.ok()) return embedder.status();
   std::unique_ptr<Server> server(
-      new Server(std::move(config), std::move(config_path), *std::move(log)));
+      new Server(std::move(config), std::move(config_path), *std::move(log), *std::move(embedder)));
   for (const std::string& warning : warnings) {
     server->log_->Write(Log::Level::kWarning, "config", {{"message", warning}});
   }
@@ -84,14 +115,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, std::string
   return server;
 }
 
-Server::Server(Config config, std::string config_path, std::unique_ptr<Log> log)
+Server::Server(Config config, std::string config_path, std::unique_ptr<Log> log,
+               std::unique_ptr<const core::Embedder> embedder)
     : config_(std::move(config)),
       random_(core::SeededRandom::FromDevice()),
       log_(std::move(log)),
       request_log_(*log_),
+      embedder_(std::move(embedder)),
+      judge_(MakeJudge(config_.embedder)),
       pool_(std::make_unique<core::BlockingPool>(kPoolThreads, kPoolQueue)),
-      cache_(std::make_unique<cache::SemanticCache>(CacheOptions(config_, *log_), embedder_, *pool_,
-                                                    clock_, *random_)),
+      cache_(std::make_unique<cache::SemanticCache>(CacheOptions(config_, *log_), *embedder_,
+                                                    *pool_, clock_, *random_, *judge_)),
       admission_(config_.admission),
       targets_(Targets(config_), clock_, *random_,
                [this](const core::TargetName& target, const resilience::BreakerEvent& event) {
@@ -206,6 +240,9 @@ void Server::Stop() {
       generate_->Hurry();
       calls.WaitForNone(within(kHurryTime));
     }
+    // gRPC ends a call that meets its shutdown as CANCELLED, without a reason. So that callers
+    // learn one, those who come again at once are still refused by us.
+    calls.WaitForQuiet(kQuiet, within(kQuietTime));
     // Whatever call is left is cancelled at this deadline; open health watches are, too.
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
     HOLDFAST_CHECK(calls.WaitForNone(within(kCancelTime)));

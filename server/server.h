@@ -13,10 +13,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "cache/hash_embedder.h"
+#include "cache/judge.h"
 #include "cache/semantic_cache.h"
 #include "core/blocking_pool.h"
 #include "core/clock.h"
+#include "core/embedder.h"
 #include "core/random.h"
 #include "grpcpp/grpcpp.h"
 #include "providers/http/curl_loop.h"
@@ -50,7 +51,8 @@ class Server {
   void Stop();
 
  private:
-  Server(Config config, std::string config_path, std::unique_ptr<Log> log);
+  Server(Config config, std::string config_path, std::unique_ptr<Log> log,
+         std::unique_ptr<const core::Embedder> embedder);
 
   absl::Status Listen();
   void MakeEngines();
@@ -62,7 +64,8 @@ class Server {
   const std::unique_ptr<core::Random> random_;
   const std::unique_ptr<Log> log_;
   RequestLog request_log_;
-  const cache::HashEmbedder embedder_;
+  const std::unique_ptr<const core::Embedder> embedder_;
+  const std::unique_ptr<const cache::Judge> judge_;
   std::unique_ptr<core::BlockingPool> pool_;
   std::unique_ptr<cache::SemanticCache> cache_;
   resilience::Admission admission_;

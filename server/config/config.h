@@ -32,6 +32,13 @@ struct LogOptions {
   std::string file;  // empty = standard error
 };
 
+// What makes vectors of questions.
+struct EmbedderOptions {
+  enum class Kind { kSentence, kHash };
+  Kind kind = Kind::kSentence;
+  std::string model;  // the model file; empty = models/minilm.hfm beside the program's folder
+};
+
 // One model at one provider entry: the provider's settings with the model's own laid over them.
 struct ModelConfig {
   providers::ModelOptions options;  // options.model is what the provider calls it
@@ -60,6 +67,7 @@ struct Config {
   core::Duration max_timeout = std::chrono::seconds(300);  // the server's maximum for any request
   int loops = DefaultLoops();
   LogOptions log;
+  EmbedderOptions embedder;
   resilience::AdmissionOptions admission;
   Limits limits;
   std::vector<ProviderConfig> providers;  // never empty; names are unique; each is used by a route

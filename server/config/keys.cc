@@ -761,6 +761,20 @@ const Schema<LogOptions>& LogSchema() {
   return kSchema;
 }
 
+const Schema<EmbedderOptions>& EmbedderSchema() {
+  using E = EmbedderOptions;
+  static const Schema<E> kSchema = {
+      Value<E>("kind", AT(kind),
+               Choice<E::Kind>({{"sentence", E::Kind::kSentence}, {"hash", E::Kind::kHash}}),
+               "What makes vectors of questions: a sentence encoder, or hashes of their words, "
+               "which know nothing of meaning."),
+      Value<E>("model", AT(model), FilePath(),
+               "The sentence encoder's file (tools/fetch_model makes it).",
+               "models/minilm.hfm beside the program's folder"),
+  };
+  return kSchema;
+}
+
 const Schema<resilience::AdmissionOptions>& AdmissionSchema() {
   using A = resilience::AdmissionOptions;
   static const Schema<A> kSchema = {
@@ -789,6 +803,7 @@ const Schema<Config>& ConfigSchema() {
       Value<C>("loops", AT(loops), Whole<int>(1, 256), "Threads that run requests.",
                "half the cores, at least 1"),
       Section<C>("log", AT(log), LogSchema(), "The log."),
+      Section<C>("embedder", AT(embedder), EmbedderSchema(), "What makes vectors of questions."),
       Section<C>("admission", AT(admission), AdmissionSchema(),
                  "How many requests are let in at once."),
       Section<C>("limits", AT(limits), LimitsSchema(), "How large things may be."),

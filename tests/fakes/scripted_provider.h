@@ -35,7 +35,7 @@ struct AttemptScript {
                                 [text = std::move(text)](core::AttemptSink& s) { s.OnText(text); });
   }
   AttemptScript Think(core::Duration after = {}) && {
-    return std::move(*this).Add(after, [](core::AttemptSink& s) { s.OnReasoning(); });
+    return std::move(*this).Add(after, [](core::AttemptSink& s) { s.OnReasoning(30); });
   }
   AttemptScript Call(std::string name, std::string arguments, core::Duration after = {}) && {
     return std::move(*this).Add(after, [name, arguments](core::AttemptSink& s) {

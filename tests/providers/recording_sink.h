@@ -49,7 +49,7 @@ class RecordingSink final : public core::AttemptSink {
     ExpectWhole(arguments);
     calls[place].arguments.append(arguments);
   }
-  void OnReasoning() override { ++reasonings; }
+  void OnReasoning(size_t) override { ++reasonings; }
   void OnUsage(const core::Usage& totals) override {
     EXPECT_GE(totals.input_tokens, 0);
     EXPECT_GE(totals.output_tokens, 0);

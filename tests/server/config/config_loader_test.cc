@@ -558,6 +558,32 @@ TEST(ConfigLoaderTest, Addresses) {
 // --- Settings that contradict each other or cannot take effect
 // ------------------------------------
 
+TEST(ConfigLoaderTest, SettingsOfARouteThatCannotTakeEffect) {
+  const std::string route =
+      "routes:\n"
+      "  - name: default\n"
+      "    max_cost_usd: 1\n"
+      "    cache: {enabled: false, min_similarity: 0.9}\n"
+      "    chain:\n"
+      "      - {provider: p, model: m, timeouts: {connect: 20s, first_token: 5s}}\n";
+  EXPECT_THAT(
+      Faults("providers:\n"
+             "  - {name: p, kind: openai, base_url: \"http://127.0.0.1:1/v1\"}\n" +
+             route),
+      ElementsAre(
+          HasSubstr("cache.min_similarity: cannot take effect: cache.enabled is false"),
+          HasSubstr(
+              "model: cannot take effect: the route has max_cost_usd and the target no price"),
+          HasSubstr("timeouts.connect: cannot take effect: both start together")));
+}
+
+TEST(ConfigLoaderTest, AnEmbedderOfHashesHasNoModel) {
+  EXPECT_THAT(
+      Faults("embedder: {kind: hash, model: m.hfm}\n" + kMinimal),
+      ElementsAre("t.yaml:1:31: embedder.model: cannot take effect: embedder.kind is hash"));
+  EXPECT_THAT(Faults("embedder: {kind: hash}\n" + kMinimal), IsEmpty());
+}
+
 TEST(ConfigLoaderTest, NamesAndTargets) {
   EXPECT_THAT(
       Faults("providers:\n"
