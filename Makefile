@@ -19,7 +19,7 @@ demo: build
 ## Builds and passes every test.
 test: build
 	@cmake --build build/release --parallel $(JOBS)
-	@ctest --test-dir build/release --output-on-failure --no-tests=error
+	@ctest --test-dir build/release --output-on-failure --no-tests=error $(CTEST_FLAGS)
 
 ## Checks against servers and clients that nobody here wrote.
 test-peers: build
