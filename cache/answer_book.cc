@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <tuple>
 #include <utility>
 
@@ -11,11 +12,21 @@ namespace holdfast::cache {
 namespace {
 
 constexpr size_t kGraphStepsPerInsert = 4;  // more than one, so that a lag shrinks
-constexpr size_t kGraphStepsPerTurn = 32;   // some milliseconds, in which the scope is locked
+constexpr size_t kGraphStepsPerTurn = 32;   // some milliseconds
+constexpr size_t kLoadAtOnce = 8192;        // scopes up to this size are loaded by who needs them
+constexpr size_t kRowsPerTurn = 2048;       // of loading and of what expired
+constexpr size_t kDebtsPerTurn = 16;
+constexpr size_t kUsagePerUpkeep = 4096;
+constexpr size_t kVictimsAtOnce = 256;
+constexpr size_t kSaveAfter = 1000;  // changes, or a tenth of the scope
+constexpr double kTwinCosine = 0.97;
+constexpr int kMostDamagedRounds = 3;
+constexpr core::Duration kUpkeepEvery = std::chrono::minutes(1);
+constexpr core::Duration kDebtPause = std::chrono::seconds(10);
 constexpr core::Duration kBetweenWarnings = std::chrono::minutes(1);
 
-std::string ScopeOf(const std::string& key) {
-  return key.substr(0, key.size() - std::min(key.size(), kQuestionKeySize));
+std::string ScopeOf(std::string_view key) {
+  return std::string(key.substr(0, key.size() - std::min(key.size(), kQuestionKeySize)));
 }
 
 std::string_view QuestionOf(std::string_view key) {
@@ -25,6 +36,15 @@ std::string_view QuestionOf(std::string_view key) {
 uint64_t UnixMillis(core::WallTime time) {
   const auto millis = std::chrono::floor<std::chrono::milliseconds>(time).time_since_epoch();
   return static_cast<uint64_t>(std::max<int64_t>(0, millis.count()));
+}
+
+bool HasLabel(const IdRecord* details, const std::pair<std::string, std::string>& label) {
+  return details != nullptr &&
+         std::find(details->labels.begin(), details->labels.end(), label) != details->labels.end();
+}
+
+ScopeIndex::Entry ForIndex(std::string_view key, const VectorRecord& vector) {
+  return {QuestionOf(key), vector.id, vector.created_at, vector.pinned};
 }
 
 }  // namespace
@@ -51,22 +71,39 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
       clock_(clock),
       random_(random),
       judge_(judge),
-      store_(EntryStore::Open(options_.directory, clock.WallNow())) {
+      store_(EntryStore::Open(options_.directory, clock.WallNow())),
+      snapshots_(store_->derived_directory()),
+      eviction_(*store_),
+      next_upkeep_(clock.Now() + kUpkeepEvery) {
   if (!store_->problem().empty()) options_.warn(store_->problem());
   ReadCensus();
 }
 
+// Nobody else uses it any more.
+AnswerBook::~AnswerBook() {
+  SaveUsage();
+  for (const auto& [key, in_memory] : in_memory_) {
+    if (in_memory.scope->unsaved > 0) SaveIndex(*in_memory.scope);
+  }
+}
+
 void AnswerBook::ReadCensus() {
   std::vector<KeyAndId> expired;
-  store_->ForEachId("", [&](std::string_view id, const IdRecord& record) {
-    CountEntry(ScopeOf(record.key), 1);
-    if (options_.retention && AgeOf(record.created_at) > *options_.retention) {
+  const bool readable = store_->ForEachId("", [&](std::string_view id, const IdRecord& record) {
+    CountEntries(ScopeOf(record.key), 1, static_cast<int64_t>(record.bytes));
+    const auto retention = RetentionOf(record.key);
+    if (retention && !record.pinned && AgeOf(record.created_at) > *retention) {
       expired.push_back({record.key, std::string(id)});
     }
     return true;
   });
-  RemoveAll(expired);
+  if (!readable) CountFromEntries();
+  expired_ += RemoveAll(expired);
   EvictExcess();
+  store_->ForEachDebt("", [&](std::string_view) {
+    ++debts_;
+    return true;
+  });
 
   for (const auto& [key, count] : census_) to_load_.push_back(key);
   std::sort(to_load_.begin(), to_load_.end(),
@@ -74,67 +111,182 @@ void AnswerBook::ReadCensus() {
   UpdateWorkDue();
 }
 
-bool AnswerBook::Insert(const ScopeSource& source, const std::string& question,
-                        core::NewEntry entry, core::WallTime created_at) {
-  const auto vector = EmbedText(question);
-  if (!vector) {
-    ++rejected_vectors_;
-    return false;
+// The list of entries is damaged in part; the entries may be whole.
+void AnswerBook::CountFromEntries() {
+  options_.warn("the cache's list of entries is damaged in part; it is read from the entries");
+  census_.clear();
+  entries_ = 0;
+  entry_bytes_ = 0;
+  store_->ForEachEntry("", "", [&](std::string_view key, std::optional<EntryRecord> entry) {
+    const size_t bytes = entry ? entry->question.size() + entry->answer.size() : 0;
+    CountEntries(ScopeOf(key), 1, static_cast<int64_t>(bytes));
+    return true;
+  });
+}
+
+bool AnswerBook::InsertInto(const std::string& scope_key, const std::string& question,
+                            core::NewEntry entry, core::WallTime created_at,
+                            const InsertOptions& options) {
+  std::optional<QuantizedVector> vector;
+  if (!options.embed_later) {
+    const Embedded embedded =
+        options.vector.empty() ? EmbedText(question) : Checked(options.vector);
+    if (absl::IsInvalidArgument(embedded.status())) {
+      ++rejected_vectors_;
+      return false;
+    }
+    if (embedded.ok()) vector = Quantize(*embedded);  // else the embedder is down
   }
-  const std::string scope_key = ScopeKey(source);
   const EntryRecord record{core::NewId(random_, UnixMillis(created_at)),
                            question,
                            std::move(entry.text),
                            std::move(entry.provider),
                            std::move(entry.model),
-                           created_at};
+                           created_at,
+                           options.pinned};
+  const IdRecord id{.key = scope_key + QuestionKey(NormalizeQuestion(question)),
+                    .created_at = created_at,
+                    .bytes = question.size() + record.answer.size(),
+                    .pinned = options.pinned,
+                    .labels = options.labels};
   {
     const Lease lease(*this, scope_key);
-    const std::unique_lock lock((*lease).mutex);
-    if (!PutLocked(*lease, record, *vector, QuestionKey(NormalizeQuestion(question)))) return false;
+    const std::lock_guard lock((*lease).writing);
+    if (!PutLocked(*lease, id, record, vector)) return false;
   }
   EvictExcess();
   return true;
 }
 
-bool AnswerBook::PutLocked(Scope& scope, const EntryRecord& entry, const std::vector<float>& vector,
-                           const std::string& question_key) {
-  Load(scope);  // what is written now is what is likely to be asked for next
-  const std::string key = scope.key + question_key;
-  const std::optional<std::string> replaced = store_->IdUnder(key);
-  const absl::Status status = store_->Put(
-      key, entry, {entry.id, entry.created_at, embedder_.id(), vector}, replaced.value_or(""));
+// Caller holds `writing`.
+bool AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
+                           const std::optional<QuantizedVector>& vector) {
+  // What is written now is what is likely to be asked for next.
+  if (scope.loaded != Loaded::kWholly && EntriesIn(scope.key) <= kLoadAtOnce) {
+    LoadStep(scope, std::numeric_limits<size_t>::max());
+  } else if (scope.loaded == Loaded::kNot) {
+    LoadStep(scope, kRowsPerTurn);
+  }
+  const std::optional<std::string> replaced = store_->IdUnder(id.key);
+  const auto replaced_id = replaced ? store_->FindId(*replaced) : std::nullopt;
+  std::optional<VectorRecord> row;
+  if (vector) row = {entry.id, entry.created_at, embedder_.id(), *vector, entry.pinned};
+  const absl::Status status = store_->Put(id, entry, row, replaced.value_or(""));
   if (!status.ok()) {
     WarnOfWrite(status);
     return false;
   }
-  scope.index.Put(question_key, entry.created_at, vector);
-  if (scope.index.ExtendGraph(kGraphStepsPerInsert)) NoteGraphLag(scope.key);
-  scope.bytes = scope.index.bytes();
-  if (!replaced) CountEntry(scope.key, 1);
-  const std::lock_guard lock(mutex_);
-  oldest_id_ = std::min(oldest_id_, entry.id);  // after the clock was set back
+  const std::string_view question_key = QuestionOf(id.key);
+  {
+    const std::unique_lock lock(scope.mutex);
+    if (row) {
+      scope.index.Put(ForIndex(id.key, *row), *vector);
+    } else {
+      scope.index.Remove(question_key);
+    }
+  }
+  CountEntries(
+      scope.key, replaced ? 0 : 1,
+      static_cast<int64_t>(id.bytes) - static_cast<int64_t>(replaced_id ? replaced_id->bytes : 0));
+  eviction_.NoteStored(entry.id);
+  if (vector) {
+    ExtendGraph(scope, kGraphStepsPerInsert);
+    NoteTwins(scope, question_key, *vector);
+  } else {
+    ++debts_;
+    work_due_ = true;
+  }
+  NoteChange(scope);
   return true;
+}
+
+void AnswerBook::NoteTwins(const Scope& scope, std::string_view question_key,
+                           const QuantizedVector& vector) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (entries_ <= options_.max_entries / 2 && entry_bytes_ <= options_.max_bytes / 2) return;
+  }
+  for (const auto& question : scope.index.Near(question_key, vector, kTwinCosine)) {
+    const auto id = store_->IdUnder(scope.key + std::string(question.data(), question.size()));
+    if (id) eviction_.NoteTwin(*id);
+  }
+}
+
+// Caller holds `writing`. A step at a time, so that lookups get their turn between.
+void AnswerBook::ExtendGraph(Scope& scope, size_t count) {
+  bool more = true;
+  for (; more && count > 0; --count) {
+    const std::unique_lock lock(scope.mutex);
+    more = scope.index.ExtendGraph(1);
+  }
+  if (more) NoteWork(to_extend_, scope.key);
+  scope.bytes = scope.index.bytes();
+}
+
+void AnswerBook::NoteChange(Scope& scope) {
+  scope.changed_lately = true;
+  if (++scope.unsaved >= std::max(kSaveAfter, scope.index.size() / 10) && snapshots_.enabled() &&
+      scope.index.GraphIsWhole()) {
+    NoteWork(to_save_, scope.key);
+  }
+}
+
+void AnswerBook::Export(absl::FunctionRef<bool(const ExportedEntry&)> visit) const {
+  store_->ForEachEntry("", "", [&](std::string_view key, std::optional<EntryRecord> entry) {
+    if (!entry) return true;
+    auto details = store_->FindId(entry->id);
+    return visit({ScopeOf(key), *std::move(entry), std::move(details).value_or(IdRecord())});
+  });
 }
 
 std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
                                                const std::string& question,
                                                const core::CacheQuery& query,
                                                absl::FunctionRef<bool()> give_up) {
+  const std::string scope_key = ScopeKey(source);
+  if (!Known(scope_key)) return std::nullopt;
+  const std::string same = scope_key + QuestionKey(NormalizeQuestion(question));
+  if (auto hit = FindSame(same, question, query)) return hit;
   auto ranked =
       Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age, give_up);
   if (ranked.empty()) return std::nullopt;
-  Considered& best = ranked.front();
-  if (best.verdict.refused || best.verdict.similarity < query.min_similarity) return std::nullopt;
-  return core::CacheHit{std::move(best.entry.id),
-                        std::move(best.entry.answer),
-                        best.verdict.similarity,
-                        query.min_similarity,
-                        best.cosine,
-                        best.age,
-                        best.entry.created_at,
-                        std::move(best.entry.provider),
-                        std::move(best.entry.model)};
+  const Verdict& best = ranked.front().verdict;
+  if (best.refused || best.similarity < query.min_similarity) return std::nullopt;
+  return Serve(std::move(ranked.front()), query);
+}
+
+std::optional<core::CacheHit> AnswerBook::FindSame(const std::string& key,
+                                                   const std::string& question,
+                                                   const core::CacheQuery& query) {
+  auto entry = store_->Get(key);
+  if (!entry) return std::nullopt;
+  Considered found = Judged(question, *std::move(entry), 1);
+  if (found.age > query.max_age && !found.entry.pinned) return std::nullopt;
+  if (found.verdict.refused || found.verdict.similarity < query.min_similarity) {
+    return std::nullopt;
+  }
+  return Serve(std::move(found), query);
+}
+
+Considered AnswerBook::Judged(std::string_view asked, EntryRecord entry, double cosine) const {
+  Considered considered{std::move(entry), {}, cosine, {}};
+  considered.age = AgeOf(considered.entry.created_at);
+  considered.verdict = judge_.Compare(
+      asked, {considered.entry.question, cosine, considered.age, considered.entry.pinned});
+  return considered;
+}
+
+core::CacheHit AnswerBook::Serve(Considered found, const core::CacheQuery& query) {
+  eviction_.NoteHit(found.entry.id);
+  return {std::move(found.entry.id),
+          std::move(found.entry.answer),
+          found.verdict.similarity,
+          query.min_similarity,
+          found.cosine,
+          found.age,
+          found.entry.created_at,
+          std::move(found.entry.provider),
+          std::move(found.entry.model)};
 }
 
 std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
@@ -146,28 +298,30 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
                                              double min_cosine, core::Duration max_age,
                                              absl::FunctionRef<bool()> give_up) {
   const std::string scope_key = ScopeKey(source);
-  if (!Known(scope_key)) return {};
-  const auto vector = EmbedText(question);
-  if (!vector || give_up()) return {};
+  if (!Known(scope_key) || give_up()) return {};
+  const Embedded vector = EmbedText(question);
+  if (!vector.ok() || give_up()) return {};
 
   const Lease lease(*this, scope_key);
   Scope& scope = *lease;
-  std::shared_lock lock(scope.mutex);
-  if (!scope.loaded) {
-    lock.unlock();
-    {
-      const std::unique_lock exclusive(scope.mutex);
-      Load(scope);
+  MakeUsable(scope);
+  std::vector<Considered> found;
+  for (int round = 0; round < kMostDamagedRounds; ++round) {
+    if (give_up()) return {};
+    const auto nearest = Nearest(scope, *vector, min_cosine, max_age);
+    found.clear();
+    std::vector<KeyAndId> damaged;
+    for (const auto& [question_key, cosine] : nearest) {
+      const std::string key = scope.key + std::string(question_key.data(), question_key.size());
+      auto entry = store_->Get(key);
+      if (entry) {
+        found.push_back(Judged(question, *std::move(entry), cosine));
+      } else if (const auto id = store_->IdUnder(key)) {
+        damaged.push_back({key, *id});
+      }  // else it was removed just now
     }
-    lock.lock();
-  }
-  if (give_up()) return {};
-  std::vector<std::string> damaged;
-  std::vector<Considered> found = Nearest(scope, *vector, min_cosine, max_age, damaged);
-  lock.unlock();
-  for (const std::string& key : damaged) RemoveAll({{key, store_->IdUnder(key).value_or("")}});
-  for (Considered& one : found) {
-    one.verdict = judge_.Compare(question, {one.entry.question, one.cosine, one.age});
+    if (damaged.empty()) break;
+    RemoveAll(damaged);  // and look again: others take their places
   }
   std::sort(found.begin(), found.end(), [](const Considered& a, const Considered& b) {
     const auto rank = [](const Considered& c) {
@@ -178,68 +332,210 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
   return found;
 }
 
-std::vector<Considered> AnswerBook::Nearest(const Scope& scope, std::span<const float> vector,
-                                            double min_cosine, core::Duration max_age,
-                                            std::vector<std::string>& damaged) const {
-  std::vector<Considered> found;
+std::vector<std::pair<ScopeIndex::Question, double>> AnswerBook::Nearest(
+    Scope& scope, std::span<const float> vector, double min_cosine, core::Duration max_age) const {
+  std::vector<std::pair<ScopeIndex::Question, double>> nearest;
+  const std::shared_lock lock(scope.mutex);
   scope.index.Visit(vector, min_cosine, [&](const ScopeIndex::Item& item, double cosine) {
-    const core::Duration age = AgeOf(item.created_at);
-    if (age > max_age) return false;
-    const std::string key = scope.key + std::string(item.question_key());
-    if (auto entry = store_->Get(key)) {
-      found.push_back({*std::move(entry), age, cosine, {}});
-    } else {
-      damaged.push_back(key);
-    }
-    return found.size() == kCandidates;
+    if (!item.pinned && AgeOf(item.created_at) > max_age) return false;
+    nearest.emplace_back(item.question, cosine);
+    return nearest.size() == kCandidates;
   });
-  return found;
+  return nearest;
 }
 
-// A unit vector of the right size, or none: nothing else is ever written or compared.
-std::optional<std::vector<float>> AnswerBook::EmbedText(std::string_view text) const {
-  std::vector<float> vector = embedder_.Embed(text);
-  if (vector.size() != embedder_.dimension()) return std::nullopt;
+AnswerBook::Embedded AnswerBook::EmbedText(std::string_view text) const {
+  auto results = embedder_.EmbedBatch(std::span(&text, 1));
+  if (results.size() != 1) return absl::InvalidArgumentError("no vector");
+  if (!results[0].ok()) return results[0].status();
+  return Checked(std::move(results[0]->vector));
+}
+
+// A unit vector of the right size: nothing else is ever written or compared.
+AnswerBook::Embedded AnswerBook::Checked(std::vector<float> vector) const {
   double squares = 0;
   for (const float value : vector) squares += static_cast<double>(value) * value;
-  if (!std::isfinite(squares) || squares <= 0) return std::nullopt;
+  if (vector.size() != embedder_.dimension() || !std::isfinite(squares) || squares <= 0) {
+    return absl::InvalidArgumentError("zero, not finite or of a wrong size");
+  }
   const double norm = std::sqrt(squares);
   for (float& value : vector) value = static_cast<float>(value / norm);
   return vector;
 }
 
-void AnswerBook::Load(Scope& scope) {
-  if (scope.loaded) return;
-  const std::string embedder_id = embedder_.id();
-  std::vector<std::string> foreign;
-  const auto add = [&](std::string_view key, std::optional<VectorRecord> vector) {
-    if (!vector || key.size() != scope.key.size() + kQuestionKeySize) return;
-    if (vector->embedder == embedder_id && vector->values.size() == embedder_.dimension()) {
-      scope.index.Put(QuestionOf(key), vector->created_at, vector->values);
-    } else {
-      foreign.emplace_back(key);
-    }
-  };
-  store_->ForEachVector(scope.key, add);
-  for (const std::string& key : foreign) EmbedAnew(scope, key);
-  scope.loaded = true;
-  scope.bytes = scope.index.bytes();
-  if (scope.index.size() > options_.flat_limit) NoteGraphLag(scope.key);
+// A small scope is loaded wholly; of a large one lookups see what is there.
+void AnswerBook::MakeUsable(Scope& scope) {
+  if (scope.loaded == Loaded::kWholly) return;
+  if (EntriesIn(scope.key) <= kLoadAtOnce) {
+    const std::lock_guard lock(scope.writing);
+    LoadStep(scope, std::numeric_limits<size_t>::max());
+  } else if (const std::unique_lock lock(scope.writing, std::try_to_lock);
+             lock && scope.loaded == Loaded::kNot) {
+    LoadStep(scope, kRowsPerTurn);
+  }
 }
 
-// The entry was embedded by another embedder, whose vectors are never compared with ours.
-void AnswerBook::EmbedAnew(Scope& scope, const std::string& key) {
-  const auto entry = store_->Get(key);
-  if (!entry) return;
-  auto vector = EmbedText(entry->question);
-  if (!vector) {
-    ++rejected_vectors_;
+// Caller holds `writing`.
+void AnswerBook::LoadStep(Scope& scope, size_t most) {
+  if (scope.loaded == Loaded::kWholly) return;
+  if (scope.loaded == Loaded::kNot) {
+    const size_t expected = EntriesIn(scope.key);
+    std::shared_ptr<const ScopeIndex::Saved> saved;
+    const auto directory =
+        expected > options_.flat_limit ? snapshots_.Latest(scope.key) : std::filesystem::path();
+    if (!directory.empty()) {
+      saved = ScopeIndex::ReadSaved(directory, embedder_.id(), embedder_.dimension());
+    }
+    const std::unique_lock lock(scope.mutex);
+    scope.index.Expect(expected);
+    if (saved) scope.index.BeginRestore(*saved);
+    scope.loaded = Loaded::kPartly;
+  }
+  std::vector<std::pair<std::string, VectorRecord>> rows;
+  std::vector<std::string> owing;
+  size_t seen = 0;
+  std::string last = scope.loaded_to;
+  const bool readable = store_->ForEachVector(
+      scope.key, last, [&](std::string_view key, std::optional<VectorRecord> vector) {
+        last = key;
+        if (key.size() != scope.key.size() + kQuestionKeySize) return true;
+        if (!vector || !IsOurs(*vector)) {
+          owing.emplace_back(key);  // its own was damaged, or another embedder's
+        } else if (!vector->vector.values.empty()) {
+          rows.emplace_back(key, *std::move(vector));
+        }
+        return ++seen < most;
+      });
+  BeginDebts(owing);
+  {
+    const std::unique_lock lock(scope.mutex);
+    for (const auto& [key, row] : rows) scope.index.Load(ForIndex(key, row), row.vector);
+  }
+  scope.loaded_to = last;
+  scope.bytes = scope.index.bytes();
+  if (!readable) LoadOneByOne(scope);
+  if (seen < most) {
+    FinishLoad(scope);
+  } else {
+    NoteWork(loading_, scope.key);
+  }
+}
+
+bool AnswerBook::IsOurs(const VectorRecord& row) const {
+  const size_t size = row.vector.values.size();
+  return row.embedder == embedder_.id() && (size == 0 || size == embedder_.dimension());
+}
+
+void AnswerBook::FinishLoad(Scope& scope) {
+  scope.index.PrepareGraph();
+  {
+    const std::unique_lock lock(scope.mutex);
+    scope.index.FinishLoad();
+    scope.loaded = Loaded::kWholly;
+  }
+  scope.bytes = scope.index.bytes();
+  if (scope.index.size() > options_.flat_limit) NoteWork(to_extend_, scope.key);
+}
+
+// Part of a file cannot be read: what stands in the rest can still be got by its key.
+void AnswerBook::LoadOneByOne(Scope& scope) {
+  std::vector<std::string> owing;
+  store_->ForEachId("", [&](std::string_view, const IdRecord& record) {
+    if (ScopeOf(record.key) != scope.key || record.key <= scope.loaded_to) return true;
+    const auto row = store_->GetVector(record.key);
+    if (!row || !IsOurs(*row)) {
+      owing.push_back(record.key);
+    } else if (!row->vector.values.empty()) {
+      const std::unique_lock lock(scope.mutex);
+      scope.index.Load(ForIndex(record.key, *row), row->vector);
+    }
+    return true;
+  });
+  BeginDebts(owing);
+}
+
+void AnswerBook::BeginDebts(const std::vector<std::string>& keys) {
+  std::vector<std::string> added;
+  for (const std::string& key : keys) {
+    if (!store_->Owes(key)) added.push_back(key);
+  }
+  if (added.empty()) return;
+  if (const absl::Status status = store_->AddDebts(added); !status.ok()) {
+    WarnOfWrite(status);
     return;
   }
-  const absl::Status status =
-      store_->PutVector(key, {entry->id, entry->created_at, embedder_.id(), *vector});
-  if (!status.ok()) WarnOfWrite(status);
-  scope.index.Put(QuestionOf(key), entry->created_at, *vector);
+  debts_ += added.size();
+  work_due_ = true;
+}
+
+void AnswerBook::PayDebts() {
+  const std::unique_lock paying(debt_mutex_, std::try_to_lock);
+  if (!paying || debts_ == 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (clock_.Now() < pay_debts_after_) return;
+  }
+  std::vector<std::string> keys;
+  const bool from_start = paid_to_.empty();
+  store_->ForEachDebt(paid_to_, [&](std::string_view key) {
+    keys.emplace_back(key);
+    return keys.size() < kDebtsPerTurn;
+  });
+  if (keys.empty()) {
+    paid_to_.clear();
+    if (from_start) debts_ = 0;
+    return;
+  }
+  std::vector<std::pair<std::string, EntryRecord>> entries;
+  for (const std::string& key : keys) {
+    if (auto entry = store_->Get(key)) {
+      entries.emplace_back(key, *std::move(entry));
+    } else {
+      store_->ForgiveDebt(key).IgnoreError();
+    }
+  }
+  std::vector<std::string_view> texts;
+  for (const auto& [key, entry] : entries) texts.push_back(entry.question);
+  auto results = embedder_.EmbedBatch(texts);
+  for (size_t i = 0; i < entries.size() && i < results.size(); ++i) {
+    const Embedded vector =
+        results[i].ok() ? Checked(std::move(results[i]->vector)) : Embedded(results[i].status());
+    if (vector.ok()) {
+      PayDebt(entries[i].first, entries[i].second, Quantize(*vector));
+    } else if (absl::IsInvalidArgument(vector.status())) {
+      ++rejected_vectors_;  // it never will; the same question still finds it
+      PayDebt(entries[i].first, entries[i].second, {});
+    } else {
+      const std::lock_guard lock(mutex_);
+      pay_debts_after_ = clock_.Now() + kDebtPause;
+      return;
+    }
+  }
+  paid_to_ = keys.back();
+}
+
+// An empty vector says that this embedder has none for it.
+void AnswerBook::PayDebt(const std::string& key, const EntryRecord& entry,
+                         const QuantizedVector& vector) {
+  const Lease lease(*this, ScopeOf(key));
+  Scope& scope = *lease;
+  const std::lock_guard lock(scope.writing);
+  if (store_->IdUnder(key) != entry.id) return;  // replaced or removed since
+  const VectorRecord row{entry.id, entry.created_at, embedder_.id(), vector, entry.pinned};
+  if (const absl::Status status = store_->PutVector(key, row); !status.ok()) {
+    WarnOfWrite(status);
+    const std::lock_guard pausing(mutex_);
+    pay_debts_after_ = clock_.Now() + kDebtPause;
+    return;
+  }
+  if (debts_ > 0) --debts_;
+  if (scope.loaded == Loaded::kNot || vector.values.empty()) return;
+  {
+    const std::unique_lock exclusive(scope.mutex);
+    scope.index.Put(ForIndex(key, row), vector);
+  }
+  ExtendGraph(scope, kGraphStepsPerInsert);
+  NoteChange(scope);
 }
 
 size_t AnswerBook::Purge(const PurgeFilter& filter) {
@@ -257,31 +553,30 @@ size_t AnswerBook::Purge(const PurgeFilter& filter) {
 std::vector<KeyAndId> AnswerBook::Matching(const PurgeFilter& filter) const {
   std::vector<KeyAndId> matching;
   const auto add = [&](std::string_view key, std::string_view id,
-                       std::optional<core::WallTime> created_at) {
+                       std::optional<core::WallTime> created_at, const IdRecord* details) {
     const auto scope = ParseScope(key);
     if (filter.tenant && (!scope || scope->tenant != *filter.tenant)) return;
     if (filter.route && (!scope || scope->route != *filter.route)) return;
     if (filter.entry_id && *filter.entry_id != id) return;
     if (filter.older_than && !(created_at && AgeOf(*created_at) > *filter.older_than)) return;
+    if (filter.label && !HasLabel(details, *filter.label)) return;
     matching.push_back({std::string(key), std::string(id)});
   };
   if (filter.entry_id) {
     if (const auto found = store_->FindId(*filter.entry_id)) {
-      add(found->key, *filter.entry_id, found->created_at);
+      add(found->key, *filter.entry_id, found->created_at, &*found);
     }
-  } else if (filter.tenant) {
+  } else if (filter.tenant && !filter.label) {
     // By key, so that a tenant's damaged entries go too.
-    store_->ForEachVector(TenantPrefix(*filter.tenant),
-                          [&](std::string_view key, std::optional<VectorRecord> vector) {
-                            if (vector) {
-                              add(key, vector->id, vector->created_at);
-                            } else {
-                              add(key, "", std::nullopt);
-                            }
-                          });
+    store_->ForEachEntry(TenantPrefix(*filter.tenant), "",
+                         [&](std::string_view key, std::optional<EntryRecord> entry) {
+                           add(key, entry ? entry->id : "",
+                               entry ? std::optional(entry->created_at) : std::nullopt, nullptr);
+                           return true;
+                         });
   } else {
     store_->ForEachId("", [&](std::string_view id, const IdRecord& record) {
-      add(record.key, id, record.created_at);
+      add(record.key, id, record.created_at, &record);
       return true;
     });
   }
@@ -297,15 +592,16 @@ size_t AnswerBook::RemoveAll(const std::vector<KeyAndId>& entries) {
     const std::string scope_key = ScopeOf(sorted[begin].key);
     while (end < sorted.size() && ScopeOf(sorted[end].key) == scope_key) ++end;
     const Lease lease(*this, scope_key);
-    const std::unique_lock lock((*lease).mutex);
+    const std::lock_guard lock((*lease).writing);
     removed += RemoveLocked(*lease, std::span(sorted).subspan(begin, end - begin));
   }
   return removed;
 }
 
+// Caller holds `writing`.
 size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries) {
   std::vector<KeyAndId> rows;
-  size_t counted = 0;
+  int64_t counted = 0, bytes = 0;
   for (const auto& [key, id] : entries) {
     const std::optional<std::string> current = store_->IdUnder(key);
     const bool replaced_since = current && !current->empty() && *current != id;
@@ -314,42 +610,63 @@ size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries)
       continue;
     }
     rows.push_back({key, id});
-    if (current) ++counted;
+    if (!current) continue;
+    ++counted;
+    if (const auto details = store_->FindId(id)) bytes += static_cast<int64_t>(details->bytes);
   }
   if (const absl::Status status = store_->Remove(rows); !status.ok()) {
     WarnOfWrite(status);
     return 0;
   }
-  for (const KeyAndId& row : rows) {
-    if (!row.key.empty()) scope.index.Remove(QuestionOf(row.key));
+  {
+    const std::unique_lock lock(scope.mutex);
+    for (const KeyAndId& row : rows) {
+      if (!row.key.empty()) scope.index.Remove(QuestionOf(row.key));
+    }
   }
-  CountEntry(scope.key, -static_cast<int>(counted));
-  return counted;
+  scope.bytes = scope.index.bytes();
+  CountEntries(scope.key, -counted, -bytes);
+  if (EntriesIn(scope.key) == 0) {
+    snapshots_.Drop(scope.key);
+    scope.unsaved = 0;
+  } else {
+    NoteChange(scope);
+  }
+  if (scope.loaded == Loaded::kWholly && scope.index.HasGraph()) NoteWork(to_extend_, scope.key);
+  return static_cast<size_t>(counted);
 }
 
 void AnswerBook::EvictExcess() {
   const std::lock_guard evicting(evict_mutex_);
   while (true) {
-    size_t excess = 0;
-    std::string from;
+    size_t excess = 0, entries = 0;
+    uint64_t excess_bytes = 0;
     {
       const std::lock_guard lock(mutex_);
-      if (entries_ <= options_.max_entries) return;
-      excess = entries_ - options_.max_entries;
-      from = oldest_id_;
+      entries = entries_;
+      excess = entries_ - std::min(entries_, options_.max_entries);
+      excess_bytes = entry_bytes_ - std::min(entry_bytes_, options_.max_bytes);
     }
-    std::vector<KeyAndId> oldest;
-    store_->ForEachId(from, [&](std::string_view id, const IdRecord& record) {
-      oldest.push_back({record.key, std::string(id)});
-      return oldest.size() < excess;
-    });
-    const size_t removed = RemoveAll(oldest);
+    std::vector<KeyAndId> victims;
+    uint64_t bytes = 0;
+    while ((victims.size() < excess || bytes < excess_bytes) && victims.size() < kVictimsAtOnce) {
+      auto victim = eviction_.Next(entries, clock_.WallNow());
+      if (!victim) break;
+      bytes += victim->bytes;
+      victims.push_back(std::move(victim->entry));
+    }
+    if (victims.empty()) return;
+    const size_t removed = RemoveAll(victims);
     evicted_ += removed;
-    if (removed == 0) return;  // it cannot be written, or counts more than there is
-    const std::lock_guard lock(mutex_);
-    // A scan from the very first would pass over all that was deleted before.
-    if (oldest_id_ == from) oldest_id_ = oldest.back().id;
+    if (removed == 0) return;  // it cannot be written
   }
+}
+
+std::optional<core::Duration> AnswerBook::RetentionOf(std::string_view key) const {
+  if (options_.route_retention.empty()) return options_.retention;
+  const auto scope = ParseScope(key);
+  const auto it = options_.route_retention.find(std::string(scope ? scope->route : ""));
+  return it == options_.route_retention.end() ? options_.retention : std::optional(it->second);
 }
 
 std::vector<EntrySummary> AnswerBook::Newest(size_t count) const {
@@ -365,48 +682,144 @@ std::vector<EntrySummary> AnswerBook::Newest(size_t count) const {
 }
 
 void AnswerBook::Tend() {
-  LoadNextScope();
-  ExtendNextGraph();
+  if (clock_.Now() >= next_upkeep_.load()) Upkeep();
+  LoadSome();
+  ExtendSomeGraph();
+  SaveSomeIndex();
+  PayDebts();
+  RemoveExpired();
   const std::lock_guard lock(mutex_);
   UpdateWorkDue();
 }
 
-void AnswerBook::LoadNextScope() {
-  std::string key;
-  {
-    const std::lock_guard lock(mutex_);
-    if (index_bytes_ >= options_.index_memory) to_load_.clear();
-    if (to_load_.empty()) return;
-    key = std::move(to_load_.back());
-    to_load_.pop_back();
-  }
-  if (!Known(key)) return;
-  const Lease lease(*this, key);
-  const std::unique_lock lock((*lease).mutex);
-  Load(*lease);
-}
-
-void AnswerBook::ExtendNextGraph() {
-  std::string key;
-  {
-    const std::lock_guard lock(mutex_);
-    if (to_extend_.empty()) return;
-    key = std::move(to_extend_.extract(to_extend_.begin()).value());
-    if (!in_memory_.contains(key)) return;  // dropped meanwhile: it is noted again when loaded
-  }
-  const Lease lease(*this, key);
-  const std::unique_lock lock((*lease).mutex);
-  if ((*lease).index.ExtendGraph(kGraphStepsPerTurn)) NoteGraphLag(key);
-  (*lease).bytes = (*lease).index.bytes();
-}
-
-void AnswerBook::NoteGraphLag(const std::string& scope_key) {
+void AnswerBook::Upkeep() {
+  next_upkeep_ = clock_.Now() + kUpkeepEvery;
+  SaveUsage();
   const std::lock_guard lock(mutex_);
-  to_extend_.insert(scope_key);
+  if (options_.retention || !options_.route_retention.empty()) expired_to_ = "";
+  // What has come to rest is saved, however little it was.
+  for (const auto& [key, in_memory] : in_memory_) {
+    Scope& scope = *in_memory.scope;
+    if (!scope.changed_lately.exchange(false) && scope.unsaved > 0) to_save_.insert(key);
+  }
+}
+
+void AnswerBook::SaveUsage() {
+  for (const auto& [id, usage] : eviction_.TakeUsage(kUsagePerUpkeep)) {
+    const auto found = store_->FindId(id);
+    if (!found) continue;
+    const Lease lease(*this, ScopeOf(found->key));
+    const std::lock_guard lock((*lease).writing);
+    auto record = store_->FindId(id);  // it may have been removed until now
+    if (!record) continue;
+    record->hits += usage.hits;
+    record->has_twin = record->has_twin || usage.has_twin;
+    if (!store_->UpdateIds({{id, *std::move(record)}}).ok()) return;
+  }
+}
+
+void AnswerBook::RemoveExpired() {
+  std::string from;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!expired_to_) return;
+    from = *std::exchange(expired_to_, std::nullopt);
+  }
+  std::optional<core::Duration> shortest = options_.retention;
+  for (const auto& [route, retention] : options_.route_retention) {
+    shortest = std::min(shortest.value_or(retention), retention);
+  }
+  std::vector<KeyAndId> expired;
+  size_t seen = 0;
+  std::optional<std::string> next;
+  store_->ForEachId(from, [&](std::string_view id, const IdRecord& record) {
+    if (seen++ == kRowsPerTurn) {
+      next = id;
+      return false;
+    }
+    const core::Duration age = AgeOf(record.created_at);
+    const auto retention = RetentionOf(record.key);
+    if (retention && !record.pinned && age > *retention) {
+      expired.push_back({record.key, std::string(id)});
+    }
+    return age > *shortest;  // younger ones come after it
+  });
+  expired_ += RemoveAll(expired);
+  const std::lock_guard lock(mutex_);
+  if (!expired_to_) expired_to_ = std::move(next);
+}
+
+void AnswerBook::LoadSome() {
+  std::optional<std::string> key = TakeWork(loading_);
+  {
+    const std::lock_guard lock(mutex_);
+    // One that was dropped meanwhile begins anew when it is asked for.
+    if (key && !in_memory_.contains(*key)) key.reset();
+    if (!key && index_bytes_ >= options_.index_memory) to_load_.clear();
+    if (!key && !to_load_.empty()) {
+      key = std::move(to_load_.back());
+      to_load_.pop_back();
+    }
+  }
+  if (!key || !Known(*key)) return;
+  const Lease lease(*this, *key);
+  const std::lock_guard lock((*lease).writing);
+  LoadStep(*lease, kRowsPerTurn);
+}
+
+void AnswerBook::ExtendSomeGraph() {
+  const auto key = TakeWork(to_extend_);
+  if (!key) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!in_memory_.contains(*key)) return;  // dropped meanwhile: it is noted again when loaded
+  }
+  const Lease lease(*this, *key);
+  const std::lock_guard lock((*lease).writing);
+  ExtendGraph(*lease, kGraphStepsPerTurn);
+}
+
+void AnswerBook::SaveSomeIndex() {
+  const auto key = TakeWork(to_save_);
+  if (!key) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!in_memory_.contains(*key)) return;
+  }
+  const Lease lease(*this, *key);
+  const std::lock_guard lock((*lease).writing);
+  SaveIndex(*lease);
+}
+
+// Caller holds `writing`. Lookups go on beside it.
+void AnswerBook::SaveIndex(Scope& scope) {
+  if (!snapshots_.enabled() || !scope.index.GraphIsWhole()) return;
+  scope.unsaved = 0;  // if it fails, it is for the next time
+  const auto directory = snapshots_.Begin(scope.key);
+  if (!directory.empty() && scope.index.Save(directory, embedder_.id())) {
+    snapshots_.Commit(scope.key);
+  }
+}
+
+void AnswerBook::NoteWork(std::unordered_set<std::string>& kind, const std::string& scope_key) {
+  const std::lock_guard lock(mutex_);
+  kind.insert(scope_key);
   work_due_ = true;
 }
 
-void AnswerBook::UpdateWorkDue() { work_due_ = !to_load_.empty() || !to_extend_.empty(); }
+std::optional<std::string> AnswerBook::TakeWork(std::unordered_set<std::string>& kind) {
+  const std::lock_guard lock(mutex_);
+  if (kind.empty()) return std::nullopt;
+  return std::move(kind.extract(kind.begin()).value());
+}
+
+// Caller holds mutex_.
+void AnswerBook::UpdateWorkDue() {
+  if (to_load_.empty() && loading_.empty() && to_extend_.empty()) ready_ = true;
+  const bool may_pay = debts_ > 0 && clock_.Now() >= pay_debts_after_;
+  work_due_ = !to_load_.empty() || !loading_.empty() || !to_extend_.empty() || !to_save_.empty() ||
+              expired_to_ || may_pay;
+}
 
 std::shared_ptr<AnswerBook::Scope> AnswerBook::Acquire(const std::string& key) {
   const std::lock_guard lock(mutex_);
@@ -432,7 +845,9 @@ void AnswerBook::GiveBack(std::shared_ptr<Scope> scope) {
   index_bytes_ += entry.bytes;
   scope.reset();
   const bool unused = entry.scope.use_count() == 1;
-  if (unused && (!entry.scope->loaded || entry.scope->index.size() == 0)) {
+  const Loaded loaded = entry.scope->loaded;
+  if (unused && loaded != Loaded::kPartly &&
+      (loaded == Loaded::kNot || entry.scope->index.size() == 0)) {
     index_bytes_ -= entry.bytes;
     dropped.push_back(std::move(entry.scope));
     recently_used_.erase(entry.used);
@@ -456,20 +871,28 @@ void AnswerBook::TrimMemory(std::vector<std::shared_ptr<Scope>>& dropped) {
   }
 }
 
-void AnswerBook::CountEntry(const std::string& scope_key, int change) {
-  if (change == 0) return;
+void AnswerBook::CountEntries(const std::string& scope_key, int64_t entries, int64_t bytes) {
   const std::lock_guard lock(mutex_);
+  const auto add = [](auto& total, int64_t change) {
+    using Total = std::remove_reference_t<decltype(total)>;
+    total = change >= 0 ? total + static_cast<Total>(change)
+                        : total - std::min(total, static_cast<Total>(-change));
+  };
+  add(entry_bytes_, bytes);
+  if (entries == 0) return;
   size_t& count = census_[scope_key];
   const size_t before = count;
-  count = change > 0 ? before + static_cast<size_t>(change)
-                     : before - std::min(before, static_cast<size_t>(-change));
+  add(count, entries);
   entries_ = entries_ - before + count;
   if (count == 0) census_.erase(scope_key);
 }
 
-bool AnswerBook::Known(const std::string& scope_key) const {
+bool AnswerBook::Known(const std::string& scope_key) const { return EntriesIn(scope_key) > 0; }
+
+size_t AnswerBook::EntriesIn(const std::string& scope_key) const {
   const std::lock_guard lock(mutex_);
-  return census_.contains(scope_key);
+  const auto it = census_.find(scope_key);
+  return it == census_.end() ? 0 : it->second;
 }
 
 size_t AnswerBook::entries() const {
@@ -480,6 +903,11 @@ size_t AnswerBook::entries() const {
 size_t AnswerBook::scopes() const {
   const std::lock_guard lock(mutex_);
   return census_.size();
+}
+
+uint64_t AnswerBook::entry_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return entry_bytes_;
 }
 
 size_t AnswerBook::index_bytes() const {

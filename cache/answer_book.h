@@ -5,8 +5,14 @@
 //
 // A scope's entries are in the store always, and in memory, as a ScopeIndex, while the scope is in
 // use: loaded when it is first asked for and after a start the largest first, dropped longest
-// unused first once `index_memory` is exceeded. A scope's lock is held over its change of the store
-// too, so the two agree.
+// unused first once `index_memory` is exceeded. A large scope is loaded in steps, and lookups see
+// what is there by then; its graph is saved now and then (snapshots.h), so that it need not be
+// built anew. Whoever changes a scope's entries holds its `writing` over store and index, so the
+// two agree; a lookup waits for the index alone.
+//
+// An entry may owe its vector: it was stored in a hurry, its embedder was down, or another embedder
+// is in use now. The debt stands in the store, so it outlives a restart, and is paid in the
+// background. Until then the entry is found only by the same question.
 
 #include <atomic>
 #include <cstddef>
@@ -14,6 +20,7 @@
 #include <filesystem>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,12 +30,16 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "cache/eviction.h"
 #include "cache/judge.h"
 #include "cache/scope.h"
 #include "cache/scope_index.h"
+#include "cache/snapshots.h"
 #include "cache/store.h"
 #include "core/answer_cache.h"
 #include "core/clock.h"
@@ -40,16 +51,23 @@ namespace holdfast::cache {
 struct SemanticCacheOptions {
   // The database's own directory, made if missing. Empty: in memory only.
   std::filesystem::path directory;
-  // The oldest go first.
-  size_t max_entries = 100'000;
+  // The least useful go first (eviction.h says which).
+  size_t max_entries = 1'000'000;
+  // Questions and answers of all entries together; likewise.
+  uint64_t max_bytes = uint64_t{8} << 30;
   // Question and answer together; what is larger is not stored.
   size_t max_entry_bytes = 256 << 10;
-  // What is older is purged when the cache opens: the longest max_age of the routes. None = keep.
+  // What is older is removed, from the disk too: the route's, or for routes that are not here
+  // `retention`. None = keep. Pinned entries stay.
+  std::map<std::string, core::Duration> route_retention;
   std::optional<core::Duration> retention;
-  // About how much of the indexes is held in memory.
-  size_t index_memory = 256 << 20;
+  // About how much of the indexes is held in memory: a million entries of 384 dimensions take
+  // about 1,100 MiB, in whatever scopes.
+  size_t index_memory = size_t{1536} << 20;
   // What waits to be stored, histories included.
   size_t max_queued_bytes = 64 << 20;
+  // With more stores than this waiting, entries are stored at once and embedded later.
+  size_t embed_backlog = 64;
   // Scopes up to this size are scanned, larger ones get an HNSW graph.
   size_t flat_limit = VectorIndex::kDefaultFlatLimit;
   // Told of what an operator should know: a database set aside, writes that fail (at most once a
@@ -63,6 +81,7 @@ struct PurgeFilter {
   std::optional<std::string> route;
   std::optional<core::Duration> older_than;
   std::optional<std::string> entry_id;
+  std::optional<std::pair<std::string, std::string>> label;
 };
 
 struct EntrySummary {
@@ -70,6 +89,21 @@ struct EntrySummary {
   std::string tenant;
   std::string route;
   core::Duration age{};
+};
+
+// What goes with an entry besides question and answer.
+struct InsertOptions {
+  std::vector<std::pair<std::string, std::string>> labels;  // to purge by
+  bool pinned = false;                                      // never expires, is never evicted
+  bool embed_later = false;
+  std::vector<float> vector;  // of the question, if it is known already; else empty
+};
+
+// What one entry is, wherever it is moved to.
+struct ExportedEntry {
+  std::string scope_key;
+  EntryRecord entry;
+  IdRecord details;
 };
 
 // An entry that a lookup looked at, with what the judge said of it.
@@ -91,11 +125,19 @@ class AnswerBook {
 
   // False if it was not stored; the counters say why.
   bool Insert(const ScopeSource& scope, const std::string& question, core::NewEntry entry,
-              core::WallTime created_at);
+              core::WallTime created_at, const InsertOptions& options = {}) {
+    return InsertInto(ScopeKey(scope), question, std::move(entry), created_at, options);
+  }
+  bool InsertInto(const std::string& scope_key, const std::string& question, core::NewEntry entry,
+                  core::WallTime created_at, const InsertOptions& options);
+
+  // All whole entries, in order of keys, until `visit` returns false.
+  void Export(absl::FunctionRef<bool(const ExportedEntry&)> visit) const;
 
   // Of the nearest valid entries the one that the judge rates highest, if it reaches the query's
   // threshold; of equals the nearest, then the newest. `give_up` is asked between the steps; once
-  // it returns true the result is none.
+  // it returns true the result is none. The same question's own entry, if the judge lets it pass,
+  // is served without a search, or an embedding.
   std::optional<core::CacheHit> Find(const ScopeSource& scope, const std::string& question,
                                      const core::CacheQuery& query,
                                      absl::FunctionRef<bool()> give_up);
@@ -109,9 +151,10 @@ class AnswerBook {
   size_t Purge(const PurgeFilter& filter);
   std::vector<EntrySummary> Newest(size_t count) const;
 
-  // Background work: loading scopes after a start, building graphs. A bounded step of it.
+  // Background work: loading scopes after a start, building and saving graphs, paying debts,
+  // removing what expired. A bounded step of it; saving a graph of a million takes a second.
   void Tend();
-  bool work_due() const { return work_due_; }
+  bool work_due() const { return work_due_ || clock_.Now() >= next_upkeep_.load(); }
 
   const SemanticCacheOptions& options() const { return options_; }
   const EntryStore& store() const { return *store_; }
@@ -119,19 +162,32 @@ class AnswerBook {
   const Judge& judge() const { return judge_; }
   size_t entries() const;
   size_t scopes() const;
+  uint64_t entry_bytes() const;
   size_t index_bytes() const;
   uint64_t rejected_vectors() const { return rejected_vectors_; }
   uint64_t evicted() const { return evicted_; }
+  uint64_t expired() const { return expired_; }  // removed for their age
+  size_t debts() const { return debts_; }        // entries that owe a vector
+  // Loading after a start is done, graphs included: lookups see all that they will. Until then they
+  // see what is loaded.
+  bool ready() const { return ready_; }
+
+  ~AnswerBook();
 
  private:
+  enum class Loaded { kNot, kPartly, kWholly };
   struct Scope {
     Scope(std::string scope_key, size_t dimension, size_t flat_limit)
         : key(std::move(scope_key)), index(dimension, flat_limit) {}
 
     const std::string key;
-    std::shared_mutex mutex;
-    bool loaded = false;  // guarded by mutex, as is index
+    std::mutex writing;       // over any change of the scope, in the store and here
+    std::shared_mutex mutex;  // the index; taken after `writing` by those who change it
     ScopeIndex index;
+    std::string loaded_to;                      // guarded by writing: the last key that was loaded
+    std::atomic<size_t> unsaved = 0;            // changes since the index was saved
+    std::atomic<bool> changed_lately = false;   // since the last upkeep
+    std::atomic<Loaded> loaded = Loaded::kNot;  // changed with mutex held
     std::atomic<size_t> bytes = 0;
   };
   struct InMemory {
@@ -140,34 +196,61 @@ class AnswerBook {
     size_t bytes = 0;                       // as counted in index_bytes_
   };
   class Lease;
+  using Embedded = absl::StatusOr<std::vector<float>>;
 
   void ReadCensus();
+  void CountFromEntries();
   std::shared_ptr<Scope> Acquire(const std::string& key);
   void GiveBack(std::shared_ptr<Scope> scope);
   void TrimMemory(std::vector<std::shared_ptr<Scope>>& dropped);
-  void NoteGraphLag(const std::string& scope_key);
+  void NoteWork(std::unordered_set<std::string>& kind, const std::string& scope_key);
+  std::optional<std::string> TakeWork(std::unordered_set<std::string>& kind);
   void UpdateWorkDue();
-  void CountEntry(const std::string& scope_key, int change);
+  void CountEntries(const std::string& scope_key, int64_t entries, int64_t bytes);
   bool Known(const std::string& scope_key) const;
+  size_t EntriesIn(const std::string& scope_key) const;
 
-  void LoadNextScope();
-  void ExtendNextGraph();
-  void Load(Scope& scope);
-  void EmbedAnew(Scope& scope, const std::string& key);
+  void LoadSome();
+  void ExtendSomeGraph();
+  void SaveSomeIndex();
+  void PayDebts();
+  void Upkeep();
+  void SaveUsage();
+  void RemoveExpired();
+
+  void MakeUsable(Scope& scope);
+  void LoadStep(Scope& scope, size_t most);
+  void FinishLoad(Scope& scope);
+  void LoadOneByOne(Scope& scope);
+  bool IsOurs(const VectorRecord& row) const;
+  void BeginDebts(const std::vector<std::string>& keys);
+  void PayDebt(const std::string& key, const EntryRecord& entry, const QuantizedVector& vector);
+  void ExtendGraph(Scope& scope, size_t count);
+  void SaveIndex(Scope& scope);
+  void NoteChange(Scope& scope);
+  void NoteTwins(const Scope& scope, std::string_view question_key, const QuantizedVector& vector);
+
   std::vector<Considered> Consider(const ScopeSource& source, const std::string& question,
                                    double min_cosine, core::Duration max_age,
                                    absl::FunctionRef<bool()> give_up);
-  std::optional<std::vector<float>> EmbedText(std::string_view text) const;
-  bool PutLocked(Scope& scope, const EntryRecord& entry, const std::vector<float>& vector,
-                 const std::string& question_key);
-  std::vector<Considered> Nearest(const Scope& scope, std::span<const float> vector,
-                                  double min_cosine, core::Duration max_age,
-                                  std::vector<std::string>& damaged) const;
+  std::vector<std::pair<ScopeIndex::Question, double>> Nearest(Scope& scope,
+                                                               std::span<const float> vector,
+                                                               double min_cosine,
+                                                               core::Duration max_age) const;
+  std::optional<core::CacheHit> FindSame(const std::string& key, const std::string& question,
+                                         const core::CacheQuery& query);
+  core::CacheHit Serve(Considered found, const core::CacheQuery& query);
+  Considered Judged(std::string_view asked, EntryRecord entry, double cosine) const;
+  Embedded EmbedText(std::string_view text) const;
+  Embedded Checked(std::vector<float> vector) const;
+  bool PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
+                 const std::optional<QuantizedVector>& vector);
 
   std::vector<KeyAndId> Matching(const PurgeFilter& filter) const;
   size_t RemoveAll(const std::vector<KeyAndId>& entries);
   size_t RemoveLocked(Scope& scope, std::span<const KeyAndId> entries);
   void EvictExcess();
+  std::optional<core::Duration> RetentionOf(std::string_view key) const;
   core::Duration AgeOf(core::WallTime created_at) const;
   void WarnOfWrite(const absl::Status& status);
 
@@ -177,25 +260,37 @@ class AnswerBook {
   core::Random& random_;
   const Judge& judge_;
   const std::unique_ptr<EntryStore> store_;
+  const Snapshots snapshots_;
+  Eviction eviction_;
 
-  mutable std::mutex mutex_;  // the next block; taken after a scope's mutex, held for moments
+  mutable std::mutex mutex_;  // the next block; taken after a scope's mutexes, held for moments
   std::unordered_map<std::string, size_t> census_;  // entries by scope, of all that is stored
   size_t entries_ = 0;
+  uint64_t entry_bytes_ = 0;
   std::unordered_map<std::string, InMemory> in_memory_;
   std::list<std::string> recently_used_;  // the latest first
   size_t index_bytes_ = 0;
   std::vector<std::string> to_load_;           // after a start; the largest last
+  std::unordered_set<std::string> loading_;    // scopes that are loaded partly
   std::unordered_set<std::string> to_extend_;  // scopes whose graph lags behind
+  std::unordered_set<std::string> to_save_;    // scopes whose index is to be saved
+  std::optional<std::string> expired_to_;      // where removing what expired goes on; none: done
+  core::SteadyTime pay_debts_after_{};
 
   std::mutex evict_mutex_;
-  std::string oldest_id_;  // guarded by mutex_: nothing older is left in the store
+  std::mutex debt_mutex_;
+  std::string paid_to_;  // guarded by debt_mutex_: where in the debts to go on
 
   std::mutex warn_mutex_;
   std::optional<core::SteadyTime> last_warning_;  // guarded by warn_mutex_
 
   std::atomic<bool> work_due_ = false;
+  std::atomic<bool> ready_ = false;
+  std::atomic<core::SteadyTime> next_upkeep_;
+  std::atomic<size_t> debts_ = 0;
   std::atomic<uint64_t> rejected_vectors_ = 0;
   std::atomic<uint64_t> evicted_ = 0;
+  std::atomic<uint64_t> expired_ = 0;
 };
 
 }  // namespace holdfast::cache

@@ -88,16 +88,21 @@ void SemanticCache::Store(const core::Request& request, core::NewEntry entry) {
     return;
   }
   ScopeSource scope = DescribeScope(request);
-  const uint64_t bytes = scope.rest.size() + QuestionIn(request).size() + entry.text.size();
+  uint64_t bytes = scope.rest.size() + QuestionIn(request).size() + entry.text.size();
+  for (const auto& [key, value] : request.labels) bytes += key.size() + value.size();
   if (shared->queued_bytes.fetch_add(bytes) + bytes > options.max_queued_bytes) {
     shared->queued_bytes -= bytes;
     ++shared->dropped;
     return;
   }
   const bool queued = shared->pool.Submit(
-      Priority::kNormal, [shared, bytes, scope = std::move(scope), question = QuestionIn(request),
-                          entry = std::move(entry), now = shared->clock.WallNow()]() mutable {
-        if (shared->book.Insert(scope, question, std::move(entry), now)) ++shared->stores;
+      Priority::kNormal,
+      [shared, bytes, scope = std::move(scope), question = QuestionIn(request),
+       entry = std::move(entry), now = shared->clock.WallNow(), labels = request.labels]() mutable {
+        const size_t backlog = shared->pool.queued(Priority::kNormal);
+        const InsertOptions how{.labels = std::move(labels),
+                                .embed_later = backlog > shared->book.options().embed_backlog};
+        if (shared->book.Insert(scope, question, std::move(entry), now, how)) ++shared->stores;
         shared->queued_bytes -= bytes;
         StartTending(shared);
       });
@@ -143,6 +148,10 @@ CacheStats SemanticCache::Stats() const {
   stats.write_errors = book.store().write_errors();
   stats.read_errors = book.store().read_errors();
   stats.evicted = book.evicted();
+  stats.expired = book.expired();
+  stats.debts = book.debts();
+  stats.entry_bytes = book.entry_bytes();
+  stats.ready = book.ready();
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
   stats.embedder = book.embedder().id();

@@ -4,8 +4,9 @@
 // blocking pool. server/ makes and owns it. Lookup and Store are for the loops and never block.
 // Purge, Newest and Stats are for the pool's threads or the admin's own: they touch the disk.
 //
-// Embedder, pool, clock, random and judge are borrowed and outlive it; so must the loops, until the pool
-// has run what was queued. Queued work keeps what it needs alive, so the cache itself may go first.
+// Embedder, pool, clock, random and judge are borrowed and outlive it; so must the loops, until the
+// pool has run what was queued. Queued work keeps what it needs alive, so the cache itself may go
+// first.
 
 #include <atomic>
 #include <cstddef>
@@ -42,7 +43,13 @@ struct CacheStats {
   uint64_t rejected_vectors = 0;  // zero, not finite or of a wrong size
   uint64_t write_errors = 0;
   uint64_t read_errors = 0;  // damaged values, which are dropped, and unreadable files
-  uint64_t evicted = 0;      // for max_entries
+  uint64_t evicted = 0;      // for max_entries and max_bytes
+  uint64_t expired = 0;      // removed for their age
+  uint64_t debts = 0;        // entries that are stored and wait for their vector
+  uint64_t entry_bytes = 0;  // questions and answers
+  // After a start all is loaded, as far as memory allows, and graphs are built. Until then lookups
+  // see what is loaded by then.
+  bool ready = false;
 
   uint64_t urgent_queued = 0;  // lookups that wait
   uint64_t normal_queued = 0;  // stores that wait

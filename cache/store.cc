@@ -9,6 +9,7 @@
 #include <rocksdb/write_batch.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <system_error>
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "stored vectors are little-endian");
 
 constexpr char kFormatKey[] = "format";
-constexpr char kFormat[] = "1";
+constexpr char kFormat[] = "2";
 constexpr char kValueVersion = 1;
 constexpr size_t kHeaderSize = 5;
 
@@ -60,13 +61,18 @@ storage::StoredEntry ToMessage(const EntryRecord& entry) {
   message.set_provider(entry.provider);
   message.set_model(entry.model);
   message.set_created_unix_nanos(ToNanos(entry.created_at));
+  message.set_pinned(entry.pinned);
   return message;
 }
 
 EntryRecord FromMessage(storage::StoredEntry message) {
-  return {std::move(*message.mutable_id()),     std::move(*message.mutable_question()),
-          std::move(*message.mutable_answer()), std::move(*message.mutable_provider()),
-          std::move(*message.mutable_model()),  FromNanos(message.created_unix_nanos())};
+  return {std::move(*message.mutable_id()),
+          std::move(*message.mutable_question()),
+          std::move(*message.mutable_answer()),
+          std::move(*message.mutable_provider()),
+          std::move(*message.mutable_model()),
+          FromNanos(message.created_unix_nanos()),
+          message.pinned()};
 }
 
 storage::StoredVector ToMessage(const VectorRecord& vector) {
@@ -74,7 +80,9 @@ storage::StoredVector ToMessage(const VectorRecord& vector) {
   message.set_id(vector.id);
   message.set_created_unix_nanos(ToNanos(vector.created_at));
   message.set_embedder(vector.embedder);
-  message.set_values(vector.values.data(), vector.values.size() * sizeof(float));
+  message.set_scale(vector.vector.scale);
+  message.set_values(vector.vector.values.data(), vector.vector.values.size() * sizeof(int16_t));
+  message.set_pinned(vector.pinned);
   return message;
 }
 
@@ -82,17 +90,43 @@ VectorRecord FromMessage(storage::StoredVector message) {
   VectorRecord record{std::move(*message.mutable_id()),
                       FromNanos(message.created_unix_nanos()),
                       std::move(*message.mutable_embedder()),
-                      {}};
-  record.values.resize(message.values().size() / sizeof(float));
-  if (!record.values.empty()) {
-    std::memcpy(record.values.data(), message.values().data(),
-                record.values.size() * sizeof(float));
+                      {message.scale(), std::vector<int16_t>(message.values().size() / 2)},
+                      message.pinned()};
+  if (!record.vector.values.empty()) {
+    std::memcpy(record.vector.values.data(), message.values().data(),
+                record.vector.values.size() * sizeof(int16_t));
   }
   return record;
 }
 
+storage::StoredId ToMessage(const IdRecord& id) {
+  storage::StoredId message;
+  message.set_key(id.key);
+  message.set_created_unix_nanos(ToNanos(id.created_at));
+  message.set_bytes(id.bytes);
+  message.set_pinned(id.pinned);
+  for (const auto& [key, value] : id.labels) {
+    storage::StoredLabel& label = *message.add_labels();
+    label.set_key(key);
+    label.set_value(value);
+  }
+  message.set_hits(id.hits);
+  message.set_has_twin(id.has_twin);
+  return message;
+}
+
 IdRecord FromMessage(storage::StoredId message) {
-  return {std::move(*message.mutable_key()), FromNanos(message.created_unix_nanos())};
+  IdRecord id{.key = std::move(*message.mutable_key()),
+              .created_at = FromNanos(message.created_unix_nanos()),
+              .bytes = message.bytes(),
+              .pinned = message.pinned(),
+              .labels = {},
+              .hits = message.hits(),
+              .has_twin = message.has_twin()};
+  for (storage::StoredLabel& label : *message.mutable_labels()) {
+    id.labels.emplace_back(std::move(*label.mutable_key()), std::move(*label.mutable_value()));
+  }
+  return id;
 }
 
 // The first key after all that begin with `prefix`; empty if there is none.
@@ -184,7 +218,7 @@ EntryStore::~EntryStore() { Close(); }
 
 void EntryStore::Close() {
   if (!db_) return;
-  for (auto* family : {default_, entries_, vectors_, ids_}) {
+  for (auto* family : {default_, entries_, vectors_, ids_, debts_}) {
     db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
   }
   db_->Close().PermitUncheckedError();
@@ -215,6 +249,7 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
       {"entries", FamilyOptions(texts)},
       {"vectors", FamilyOptions(rocksdb::kNoCompression)},
       {"ids", FamilyOptions(texts)},
+      {"debts", FamilyOptions(texts)},
   };
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -226,6 +261,7 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
   entries_ = handles[1];
   vectors_ = handles[2];
   ids_ = handles[3];
+  debts_ = handles[4];
   const std::string format_error = CheckFormat();
   if (!format_error.empty()) Close();
   return {format_error, true};
@@ -263,30 +299,64 @@ absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
   return ToAbsl(status);
 }
 
-absl::Status EntryStore::Put(const std::string& key, const EntryRecord& entry,
-                             const VectorRecord& vector, const std::string& replaced_id) {
-  storage::StoredId id;
-  id.set_key(key);
-  id.set_created_unix_nanos(ToNanos(entry.created_at));
+absl::Status EntryStore::Put(const IdRecord& id, const EntryRecord& entry,
+                             const std::optional<VectorRecord>& vector,
+                             const std::string& replaced_id) {
+  const std::string& key = id.key;
   rocksdb::WriteBatch batch;
-  if (!replaced_id.empty()) batch.Delete(ids_, replaced_id);
+  if (!replaced_id.empty()) {
+    batch.Delete(ids_, replaced_id);
+    if (vector) batch.Delete(debts_, key);
+  }
   batch.Put(entries_, key, Encode(key, ToMessage(entry)));
-  batch.Put(vectors_, key, Encode(key, ToMessage(vector)));
-  batch.Put(ids_, entry.id, Encode(entry.id, id));
+  batch.Put(ids_, entry.id, Encode(entry.id, ToMessage(id)));
+  if (vector) {
+    batch.Put(vectors_, key, Encode(key, ToMessage(*vector)));
+  } else {
+    batch.Delete(vectors_, key);
+    batch.Put(debts_, key, "");
+  }
   return Write(batch);
 }
 
 absl::Status EntryStore::PutVector(const std::string& key, const VectorRecord& vector) {
   rocksdb::WriteBatch batch;
   batch.Put(vectors_, key, Encode(key, ToMessage(vector)));
+  batch.Delete(debts_, key);
+  return Write(batch);
+}
+
+absl::Status EntryStore::AddDebts(const std::vector<std::string>& keys) {
+  rocksdb::WriteBatch batch;
+  for (const std::string& key : keys) batch.Put(debts_, key, "");
+  return Write(batch);
+}
+
+bool EntryStore::Owes(const std::string& key) const {
+  std::string value;
+  return db_ && db_->Get({}, debts_, key, &value).ok();
+}
+
+absl::Status EntryStore::ForgiveDebt(const std::string& key) {
+  rocksdb::WriteBatch batch;
+  batch.Delete(debts_, key);
+  return Write(batch);
+}
+
+absl::Status EntryStore::UpdateIds(const std::vector<std::pair<std::string, IdRecord>>& ids) {
+  rocksdb::WriteBatch batch;
+  for (const auto& [id, record] : ids) batch.Put(ids_, id, Encode(id, ToMessage(record)));
   return Write(batch);
 }
 
 absl::Status EntryStore::Remove(const std::vector<KeyAndId>& entries) {
   rocksdb::WriteBatch batch;
   for (const auto& [key, id] : entries) {
-    if (!key.empty()) batch.Delete(entries_, key);
-    if (!key.empty()) batch.Delete(vectors_, key);
+    if (!key.empty()) {
+      batch.Delete(entries_, key);
+      batch.Delete(vectors_, key);
+      batch.Delete(debts_, key);
+    }
     if (!id.empty()) batch.Delete(ids_, id);
   }
   return Write(batch);
@@ -337,40 +407,72 @@ std::optional<IdRecord> EntryStore::FindId(const std::string& id) const {
   return FromMessage(std::move(*message));
 }
 
+std::optional<VectorRecord> EntryStore::GetVector(const std::string& key) const {
+  auto message = Read<storage::StoredVector>(vectors_, key);
+  if (!message) return std::nullopt;
+  return FromMessage(std::move(*message));
+}
+
 std::optional<std::string> EntryStore::IdUnder(const std::string& key) const {
   bool damaged = false;
-  auto message = Read<storage::StoredVector>(vectors_, key, &damaged);
+  auto message = Read<storage::StoredEntry>(entries_, key, &damaged);
   if (message) return std::move(*message->mutable_id());
   if (damaged) return "";
   return std::nullopt;
 }
 
-void EntryStore::ForEachVector(std::string_view prefix, VisitVector visit) const {
-  if (!db_) return;
-  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, vectors_));
-  for (it->Seek(ToSlice(prefix)); it->Valid() && it->key().starts_with(ToSlice(prefix));
-       it->Next()) {
-    const std::string_view key = ToView(it->key());
-    auto message = Decode<storage::StoredVector>(key, ToView(it->value()));
-    visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
+template <typename Visit>
+bool EntryStore::ForEachRow(rocksdb::ColumnFamilyHandle* family, std::string_view prefix,
+                            std::string_view after, Visit visit) const {
+  if (!db_) return true;
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  options.readahead_size = 1 << 20;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, family));
+  it->Seek(ToSlice(std::max(prefix, after)));
+  if (!after.empty() && it->Valid() && it->key() == ToSlice(after)) it->Next();
+  while (it->Valid() && it->key().starts_with(ToSlice(prefix)) &&
+         visit(ToView(it->key()), ToView(it->value()))) {
+    it->Next();
   }
-  CheckIterator(*it);
+  return Readable(*it);
 }
 
-void EntryStore::ForEachId(std::string_view from_id, VisitId visit) const {
-  if (!db_) return;
+bool EntryStore::ForEachVector(std::string_view prefix, std::string_view after,
+                               VisitVector visit) const {
+  return ForEachRow(vectors_, prefix, after, [&](std::string_view key, std::string_view value) {
+    auto message = Decode<storage::StoredVector>(key, value);
+    return visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
+  });
+}
+
+bool EntryStore::ForEachEntry(std::string_view prefix, std::string_view after,
+                              VisitEntry visit) const {
+  return ForEachRow(entries_, prefix, after, [&](std::string_view key, std::string_view value) {
+    auto message = Decode<storage::StoredEntry>(key, value);
+    return visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
+  });
+}
+
+bool EntryStore::ForEachDebt(std::string_view after, VisitDebt visit) const {
+  return ForEachRow(debts_, "", after,
+                    [&](std::string_view key, std::string_view) { return visit(key); });
+}
+
+bool EntryStore::ForEachId(std::string_view from_id, VisitId visit) const {
+  if (!db_) return true;
   const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, ids_));
   it->Seek(ToSlice(from_id));
   while (it->Valid() && ShowId(*it, visit)) it->Next();
-  CheckIterator(*it);
+  return Readable(*it);
 }
 
-void EntryStore::ForEachIdNewestFirst(VisitId visit) const {
-  if (!db_) return;
+bool EntryStore::ForEachIdNewestFirst(VisitId visit) const {
+  if (!db_) return true;
   const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}, ids_));
   it->SeekToLast();
   while (it->Valid() && ShowId(*it, visit)) it->Prev();
-  CheckIterator(*it);
+  return Readable(*it);
 }
 
 bool EntryStore::ShowId(const rocksdb::Iterator& at, VisitId visit) const {
@@ -379,8 +481,10 @@ bool EntryStore::ShowId(const rocksdb::Iterator& at, VisitId visit) const {
   return !message || visit(id, FromMessage(std::move(*message)));
 }
 
-void EntryStore::CheckIterator(const rocksdb::Iterator& iterator) const {
-  if (!iterator.status().ok()) ++read_errors_;
+bool EntryStore::Readable(const rocksdb::Iterator& iterator) const {
+  if (iterator.status().ok()) return true;
+  ++read_errors_;
+  return false;
 }
 
 absl::Status EntryStore::Compact(std::string_view prefix) {
@@ -390,7 +494,7 @@ absl::Status EntryStore::Compact(std::string_view prefix) {
   const rocksdb::Slice last = ToSlice(end);
   rocksdb::CompactRangeOptions options;
   options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  for (auto* family : {entries_, vectors_}) {
+  for (auto* family : {entries_, vectors_, debts_}) {
     const rocksdb::Status status = db_->CompactRange(
         options, family, prefix.empty() ? nullptr : &first, end.empty() ? nullptr : &last);
     if (!status.ok()) return ToAbsl(status);
@@ -398,14 +502,18 @@ absl::Status EntryStore::Compact(std::string_view prefix) {
   return ToAbsl(db_->CompactRange(options, ids_, nullptr, nullptr));
 }
 
+fs::path EntryStore::derived_directory() const {
+  return directory_.empty() ? fs::path() : directory_ / "index";
+}
+
 uint64_t EntryStore::bytes_on_disk() const {
   if (directory_.empty()) return 0;
   uint64_t bytes = 0;
   std::error_code error;
-  for (fs::directory_iterator it(directory_, error), end; !error && it != end;
+  for (fs::recursive_directory_iterator it(directory_, error), end; !error && it != end;
        it.increment(error)) {
     std::error_code gone;  // a file may vanish under a compaction
-    const uint64_t size = it->file_size(gone);
+    const uint64_t size = it->is_regular_file(gone) ? it->file_size(gone) : 0;
     if (!gone) bytes += size;
   }
   return bytes;

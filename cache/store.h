@@ -4,20 +4,23 @@
 // SemanticCache owns it and calls it on the pool's threads, since everything here may block; thread
 // safe.
 //
-// Keys (format 1). KEY is a scope's key (scope.h) followed by the question's key, 16 bytes: the
+// Keys (format 2). KEY is a scope's key (scope.h) followed by the question's key, 16 bytes: the
 // beginning of the SHA-256 of the normalised question. So the same question in the same scope is
 // the same entry, and a scope, a tenant or a tenant's route is a range of keys.
 //
 //   column family   key        value (storage.proto)
-//   default         "format"   "1"
+//   default         "format"   "2"
 //   entries         KEY        StoredEntry    question, answer, origin
 //   vectors         KEY        StoredVector   so that an index is loaded without the texts
-//   ids             entry id   StoredId       KEY; ids sort by time, so the oldest comes first
+//   ids             entry id   StoredId       KEY, size, labels; ids sort by time, so the oldest
+//                                             comes first
+//   debts           KEY        empty          the entry has no vector yet, or another embedder's
 //
-// A value is one byte of version (1), the CRC-32 of key and message (4 bytes, little-endian) and
-// the message. What fails that check is dropped, counted and never served. All rows of an entry are
-// written and deleted in one batch, through the write-ahead log: what was stored outlives the
-// process however it ends; what the machine had not written out when it lost power is lost.
+// A value (but a debt's) is one byte of version (1), the CRC-32 of key and message (4 bytes,
+// little-endian) and the message. What fails that check is dropped, counted and never served. All
+// rows of an entry are written and deleted in one batch, through the write-ahead log: what was
+// stored outlives the process however it ends; what the machine had not written out when it lost
+// power is lost.
 //
 // The cache never keeps the service from starting: a database that cannot be opened is set aside
 // beside itself, as NAME.damaged-TIME, and an empty one takes its place; where even that fails, or
@@ -31,10 +34,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "cache/quantized.h"
 #include "core/clock.h"
 
 namespace rocksdb {
@@ -59,18 +64,25 @@ struct EntryRecord {
   std::string provider;
   std::string model;
   core::WallTime created_at{};
+  bool pinned = false;
 };
 
 struct VectorRecord {
   std::string id;
   core::WallTime created_at{};
   std::string embedder;
-  std::vector<float> values;
+  QuantizedVector vector;
+  bool pinned = false;
 };
 
 struct IdRecord {
   std::string key;
   core::WallTime created_at{};
+  uint64_t bytes = 0;   // question and answer
+  bool pinned = false;  // never expires, is never evicted
+  std::vector<std::pair<std::string, std::string>> labels;
+  uint64_t hits = 0;
+  bool has_twin = false;  // a newer entry is nearly the same question
 };
 
 // Either may be empty: what is known of an entry of which some rows are damaged.
@@ -91,10 +103,16 @@ class EntryStore {
   const std::string& problem() const { return problem_; }
   bool in_memory() const { return memory_env_ != nullptr; }
 
-  // `replaced_id`: the entry that stands under `key` now; empty if there is none.
-  absl::Status Put(const std::string& key, const EntryRecord& entry, const VectorRecord& vector,
-                   const std::string& replaced_id);
+  // `id.key` is where it goes. Without a vector, the entry owes one. `replaced_id`: the entry that
+  // stands under the key now; empty if there is none.
+  absl::Status Put(const IdRecord& id, const EntryRecord& entry,
+                   const std::optional<VectorRecord>& vector, const std::string& replaced_id);
+  // Pays the entry's debt.
   absl::Status PutVector(const std::string& key, const VectorRecord& vector);
+  absl::Status AddDebts(const std::vector<std::string>& keys);
+  bool Owes(const std::string& key) const;
+  absl::Status ForgiveDebt(const std::string& key);
+  absl::Status UpdateIds(const std::vector<std::pair<std::string, IdRecord>>& ids);
   absl::Status Remove(const std::vector<KeyAndId>& entries);
 
   std::optional<EntryRecord> Get(const std::string& key) const;
@@ -102,17 +120,29 @@ class EntryStore {
   // The entry's id; "" if it is damaged, none if there is no such entry.
   std::optional<std::string> IdUnder(const std::string& key) const;
 
-  // In order of keys; a damaged vector is shown as none, so that it can be removed.
-  using VisitVector = absl::FunctionRef<void(std::string_view key, std::optional<VectorRecord>)>;
-  void ForEachVector(std::string_view prefix, VisitVector visit) const;
+  std::optional<VectorRecord> GetVector(const std::string& key) const;
 
-  // In order of time, from `from_id` on or from the newest back; `visit` returns false to stop.
+  // `visit` returns false to stop. The result is false if some of a file could not be read, and
+  // with it what should have come next.
+
+  // In order of keys, those with `prefix` after `after`; a damaged value is shown as none.
+  using VisitVector = absl::FunctionRef<bool(std::string_view key, std::optional<VectorRecord>)>;
+  bool ForEachVector(std::string_view prefix, std::string_view after, VisitVector visit) const;
+  using VisitEntry = absl::FunctionRef<bool(std::string_view key, std::optional<EntryRecord>)>;
+  bool ForEachEntry(std::string_view prefix, std::string_view after, VisitEntry visit) const;
+  using VisitDebt = absl::FunctionRef<bool(std::string_view key)>;
+  bool ForEachDebt(std::string_view after, VisitDebt visit) const;
+
+  // In order of time, from `from_id` on or from the newest back.
   using VisitId = absl::FunctionRef<bool(std::string_view id, const IdRecord&)>;
-  void ForEachId(std::string_view from_id, VisitId visit) const;
-  void ForEachIdNewestFirst(VisitId visit) const;
+  bool ForEachId(std::string_view from_id, VisitId visit) const;
+  bool ForEachIdNewestFirst(VisitId visit) const;
 
   // Rewrites the files that hold keys with this prefix, so that what was removed leaves the disk.
   absl::Status Compact(std::string_view prefix);
+
+  // Where what is derived from the entries may be kept; empty if all is in memory.
+  std::filesystem::path derived_directory() const;
 
   uint64_t bytes_on_disk() const;
   uint64_t write_errors() const { return write_errors_; }
@@ -137,17 +167,21 @@ class EntryStore {
                               bool* damaged = nullptr) const;
   template <typename Message>
   std::optional<Message> Decode(std::string_view key, std::string_view value) const;
+  template <typename Visit>
+  bool ForEachRow(rocksdb::ColumnFamilyHandle* family, std::string_view prefix,
+                  std::string_view after, Visit visit) const;
   bool ShowId(const rocksdb::Iterator& at, VisitId visit) const;
-  void CheckIterator(const rocksdb::Iterator& iterator) const;
+  bool Readable(const rocksdb::Iterator& iterator) const;
 
   std::filesystem::path directory_;
   std::string problem_;
   std::unique_ptr<rocksdb::Env> memory_env_;
   std::unique_ptr<rocksdb::DB> db_;
-  rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these four belong to db_
+  rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these five belong to db_
   rocksdb::ColumnFamilyHandle* entries_ = nullptr;
   rocksdb::ColumnFamilyHandle* vectors_ = nullptr;
   rocksdb::ColumnFamilyHandle* ids_ = nullptr;
+  rocksdb::ColumnFamilyHandle* debts_ = nullptr;
   std::mutex write_mutex_;
   bool last_write_failed_ = false;  // guarded by write_mutex_
   std::atomic<uint64_t> write_errors_ = 0;

@@ -138,12 +138,14 @@ TEST_F(SemanticCacheTest, ALookupEndsAtItsDeadlineWhateverThePoolDoes) {
 }
 
 TEST_F(SemanticCacheTest, AJobThatStartsAtTheDeadlineIsSkipped) {
+  embedder_.SetCosine("q", 1);
+  embedder_.SetCosine("like q", 0.9);
   Put(Ask("q"), "answer");
   for (const bool in_time : {true, false}) {
     const uint64_t skipped = cache_->Stats().skipped;
     const int embedded = embedder_.calls();
     Block();
-    const auto lookup = Start(Ask("q"), milliseconds(200));
+    const auto lookup = Start(Ask("like q"), milliseconds(200));
     // The clock moves on, but the loop is busy and its timer has not fired yet.
     loop_.fake_clock().Advance(milliseconds(200) - nanoseconds(in_time ? 1 : 0));
     Release();

@@ -28,7 +28,18 @@ EntryRecord Entry(const std::string& id) {
   return {id, "question " + id, "answer " + id, "provider", "model", kNow};
 }
 
-VectorRecord Vector(const std::string& id) { return {id, kNow, "embedder", {0.5f, -1.25f, 3e-8f}}; }
+VectorRecord Vector(const std::string& id) {
+  return {id, kNow, "embedder", {0.5f, {1, -32512, 0}}};
+}
+
+IdRecord Details(const std::string& key) {
+  return {.key = key, .created_at = kNow, .bytes = 7, .pinned = true, .labels = {{"team", "x"}}};
+}
+
+absl::Status Put(EntryStore& store, const std::string& key, const std::string& id,
+                 const std::string& replaced_id = "") {
+  return store.Put(Details(key), Entry(id), Vector(id), replaced_id);
+}
 
 std::vector<std::string> IdsIn(const EntryStore& store) {
   std::vector<std::string> ids;
@@ -53,7 +64,11 @@ std::vector<fs::path> SetAsideBeside(const fs::path& directory) {
 struct RawDatabase {
   explicit RawDatabase(const fs::path& path) {
     const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
-        {rocksdb::kDefaultColumnFamilyName, {}}, {"entries", {}}, {"vectors", {}}, {"ids", {}}};
+        {rocksdb::kDefaultColumnFamilyName, {}},
+        {"entries", {}},
+        {"vectors", {}},
+        {"ids", {}},
+        {"debts", {}}};
     rocksdb::DB* opened = nullptr;
     const auto status =
         rocksdb::DB::Open(rocksdb::DBOptions(), path.string(), families, &handles, &opened);
@@ -85,7 +100,7 @@ TEST(EntryStore, GivesBackWhatWasPutAlsoAfterReopening) {
     EXPECT_EQ(store->problem(), "");
     EXPECT_FALSE(store->in_memory());
     const std::string key = Key("t", "q");
-    if (!reopened) ASSERT_TRUE(store->Put(key, Entry("A"), Vector("A"), "").ok());
+    if (!reopened) ASSERT_TRUE(Put(*store, key, "A").ok());
     const auto entry = store->Get(key);
     ASSERT_TRUE(entry);
     EXPECT_EQ(entry->id, "A");
@@ -96,15 +111,21 @@ TEST(EntryStore, GivesBackWhatWasPutAlsoAfterReopening) {
     EXPECT_EQ(entry->created_at, kNow);
     ASSERT_TRUE(store->FindId("A"));
     EXPECT_EQ(store->FindId("A")->key, key);
+    EXPECT_EQ(store->FindId("A")->bytes, 7u);
+    EXPECT_TRUE(store->FindId("A")->pinned);
+    EXPECT_EQ(store->FindId("A")->labels, Details(key).labels);
     EXPECT_EQ(store->IdUnder(key), "A");
     int vectors = 0;
-    store->ForEachVector("", [&](std::string_view k, std::optional<VectorRecord> vector) {
+    store->ForEachVector("", "", [&](std::string_view k, std::optional<VectorRecord> vector) {
       ++vectors;
       EXPECT_EQ(k, key);
-      ASSERT_TRUE(vector);
+      EXPECT_TRUE(vector);
+      if (!vector) return true;
       EXPECT_EQ(vector->id, "A");
       EXPECT_EQ(vector->embedder, "embedder");
-      EXPECT_EQ(vector->values, Vector("A").values);
+      EXPECT_EQ(vector->vector.values, Vector("A").vector.values);
+      EXPECT_EQ(vector->vector.scale, 0.5f);
+      return true;
     });
     EXPECT_EQ(vectors, 1);
     EXPECT_GT(store->bytes_on_disk(), 0u);
@@ -118,8 +139,8 @@ TEST(EntryStore, ReplacingAndRemovingLeaveNoRowBehind) {
   EXPECT_TRUE(store->in_memory());
   EXPECT_EQ(store->problem(), "");
   const std::string key = Key("t", "q");
-  ASSERT_TRUE(store->Put(key, Entry("A"), Vector("A"), "").ok());
-  ASSERT_TRUE(store->Put(key, Entry("B"), Vector("B"), "A").ok());
+  ASSERT_TRUE(Put(*store, key, "A").ok());
+  ASSERT_TRUE(Put(*store, key, "B", "A").ok());
   EXPECT_EQ(IdsIn(*store), std::vector<std::string>{"B"});
   EXPECT_EQ(store->Get(key)->id, "B");
   ASSERT_TRUE(store->Remove({{key, "B"}}).ok());
@@ -129,10 +150,35 @@ TEST(EntryStore, ReplacingAndRemovingLeaveNoRowBehind) {
   EXPECT_EQ(store->read_errors(), 0u);
 }
 
+TEST(EntryStore, ADebtIsPaidByItsVectorAndGoesWithItsEntry) {
+  auto store = EntryStore::Open("", kNow);
+  const std::string one = Key("t", "one"), two = Key("t", "two"), three = Key("t", "three");
+  for (const std::string& key : {one, two, three}) {
+    ASSERT_TRUE(store->Put(Details(key), Entry(key), std::nullopt, "").ok());
+    EXPECT_TRUE(store->Owes(key));
+    EXPECT_FALSE(store->GetVector(key));
+  }
+  ASSERT_TRUE(store->PutVector(one, Vector(one)).ok());
+  ASSERT_TRUE(store->Remove({{two, two}}).ok());
+  ASSERT_TRUE(Put(*store, three, "again", three).ok());
+  for (const std::string& key : {one, two, three}) EXPECT_FALSE(store->Owes(key));
+  EXPECT_TRUE(store->GetVector(one));
+  EXPECT_TRUE(store->GetVector(three));
+  // Replaced by one that owes: the old question's vector must not stand for the new one.
+  ASSERT_TRUE(store->Put(Details(one), Entry("B"), std::nullopt, one).ok());
+  EXPECT_FALSE(store->GetVector(one));
+  std::vector<std::string> owing;
+  store->ForEachDebt("", [&](std::string_view key) {
+    owing.emplace_back(key);
+    return true;
+  });
+  EXPECT_EQ(owing, std::vector<std::string>{one});
+}
+
 TEST(EntryStore, IdsComeInOrderFromEitherEndAndStopWhenTold) {
   auto store = EntryStore::Open("", kNow);
   for (const char* id : {"C", "A", "D", "B"}) {
-    ASSERT_TRUE(store->Put(Key("t", id), Entry(id), Vector(id), "").ok());
+    ASSERT_TRUE(Put(*store, Key("t", id), id).ok());
   }
   EXPECT_EQ(IdsIn(*store), (std::vector<std::string>{"A", "B", "C", "D"}));
   std::string seen;
@@ -150,13 +196,18 @@ TEST(EntryStore, IdsComeInOrderFromEitherEndAndStopWhenTold) {
 TEST(EntryStore, APrefixSeesItsTenantOnly) {
   auto store = EntryStore::Open("", kNow);
   for (const char* tenant : {"a", "ab", "", "b"}) {
-    ASSERT_TRUE(store->Put(Key(tenant, "q"), Entry(tenant), Vector(tenant), "").ok());
+    ASSERT_TRUE(Put(*store, Key(tenant, "q"), tenant).ok());
   }
   std::vector<std::string> seen;
-  store->ForEachVector(TenantPrefix("a"), [&](std::string_view, std::optional<VectorRecord> v) {
+  const auto note = [&](std::string_view, std::optional<VectorRecord> v) {
     seen.push_back(v->id);
-  });
+    return true;
+  };
+  store->ForEachVector(TenantPrefix("a"), "", note);
   EXPECT_EQ(seen, std::vector<std::string>{"a"});
+  // Going on after a key shows what comes after it.
+  store->ForEachVector("", Key("a", "q"), note);
+  EXPECT_EQ(seen, (std::vector<std::string>{"a", "b", "ab"}));
 }
 
 TEST(EntryStore, DamagedValuesAreCountedAndNeverServed) {
@@ -167,7 +218,7 @@ TEST(EntryStore, DamagedValuesAreCountedAndNeverServed) {
     auto store = EntryStore::Open(path, kNow);
     for (const auto& [key, id] :
          {std::pair(one, "A"), std::pair(two, "B"), std::pair(three, "C")}) {
-      ASSERT_TRUE(store->Put(key, Entry(id), Vector(id), "").ok());
+      ASSERT_TRUE(Put(*store, key, id).ok());
     }
   }
   {
@@ -193,8 +244,9 @@ TEST(EntryStore, DamagedValuesAreCountedAndNeverServed) {
   EXPECT_EQ(store->IdUnder(three), "C");
   EXPECT_EQ(store->read_errors(), 3u);
   int whole = 0, damaged = 0;
-  store->ForEachVector("", [&](std::string_view, std::optional<VectorRecord> vector) {
+  store->ForEachVector("", "", [&](std::string_view, std::optional<VectorRecord> vector) {
     ++(vector ? whole : damaged);
+    return true;
   });
   EXPECT_EQ(whole, 1);
   EXPECT_EQ(damaged, 2);
@@ -207,8 +259,7 @@ TEST(EntryStore, ADamagedDatabaseIsSetAsideAndAnEmptyOneStarts) {
   const fs::path path = dir.path() / "cache";
   for (int round = 1; round <= 2; ++round) {
     {
-      ASSERT_TRUE(
-          EntryStore::Open(path, kNow)->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+      ASSERT_TRUE(Put(*EntryStore::Open(path, kNow), Key("t", "q"), "A").ok());
     }
     std::ofstream(path / "CURRENT") << "nonsense";
     auto store = EntryStore::Open(path, kNow);
@@ -217,7 +268,7 @@ TEST(EntryStore, ADamagedDatabaseIsSetAsideAndAnEmptyOneStarts) {
     EXPECT_THAT(store->problem(), HasSubstr("damaged-1800000000"));
     EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
     EXPECT_TRUE(IdsIn(*store).empty());
-    ASSERT_TRUE(store->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+    ASSERT_TRUE(Put(*store, Key("t", "q"), "B").ok());
     const auto aside = SetAsideBeside(path);
     EXPECT_EQ(aside.size(), static_cast<size_t>(round)) << "two in one second keep apart";
     for (const auto& old : aside) EXPECT_TRUE(fs::exists(old / "CURRENT"));
@@ -232,9 +283,9 @@ TEST(EntryStore, ALayoutOfTheFutureIsSetAside) {
   {
     EntryStore::Open(path, kNow);
   }
-  RawDatabase(path).Put(0, "format", "2");
+  RawDatabase(path).Put(0, "format", "3");
   auto store = EntryStore::Open(path / "", kNow);  // the name may end in a slash
-  EXPECT_THAT(store->problem(), HasSubstr("its format is 2"));
+  EXPECT_THAT(store->problem(), HasSubstr("its format is 3"));
   EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
   EXPECT_EQ(SetAsideBeside(path).size(), 1u);
 }
@@ -246,20 +297,20 @@ TEST(EntryStore, AFileInTheDirectorysPlaceIsSetAside) {
   auto store = EntryStore::Open(path, kNow);
   EXPECT_THAT(store->problem(), HasSubstr("starts empty"));
   EXPECT_FALSE(store->in_memory());
-  EXPECT_TRUE(store->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+  EXPECT_TRUE(Put(*store, Key("t", "q"), "A").ok());
 }
 
 TEST(EntryStore, ADatabaseInUseIsLeftAloneAndMemoryServes) {
   TempDir dir;
   const fs::path path = dir.path() / "cache";
   auto owner = EntryStore::Open(path, kNow);
-  ASSERT_TRUE(owner->Put(Key("t", "q"), Entry("A"), Vector("A"), "").ok());
+  ASSERT_TRUE(Put(*owner, Key("t", "q"), "A").ok());
   auto second = EntryStore::Open(path, kNow);
   EXPECT_TRUE(second->in_memory());
   EXPECT_THAT(second->problem(), HasSubstr("in memory only"));
   EXPECT_TRUE(SetAsideBeside(path).empty());
   EXPECT_TRUE(IdsIn(*second).empty());
-  EXPECT_TRUE(second->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+  EXPECT_TRUE(Put(*second, Key("t", "q"), "B").ok());
   EXPECT_EQ(IdsIn(*second), std::vector<std::string>{"B"});
   EXPECT_EQ(IdsIn(*owner), std::vector<std::string>{"A"});
 }
@@ -268,7 +319,7 @@ TEST(EntryStore, WhereNothingCanBeMadeMemoryServes) {
   auto store = EntryStore::Open("/proc/holdfast/cache", kNow);
   EXPECT_TRUE(store->in_memory());
   EXPECT_THAT(store->problem(), HasSubstr("in memory only"));
-  EXPECT_TRUE(store->Put(Key("t", "q"), Entry("B"), Vector("B"), "").ok());
+  EXPECT_TRUE(Put(*store, Key("t", "q"), "B").ok());
   EXPECT_TRUE(store->Get(Key("t", "q")));
 }
 
@@ -314,16 +365,15 @@ TEST(EntryStore, AFullDiskIsAnErrorThatPassesByItself) {
   {
     auto store = EntryStore::Open(path, kNow, &disk);
     ASSERT_EQ(store->problem(), "");
-    ASSERT_TRUE(store->Put(Key("t", "1"), Entry("1"), Vector("1"), "").ok());
+    ASSERT_TRUE(Put(*store, Key("t", "1"), "1").ok());
     disk.full = true;
-    EXPECT_TRUE(absl::IsResourceExhausted(store->Put(Key("t", "2"), Entry("2"), Vector("2"), "")));
-    EXPECT_FALSE(store->Put(Key("t", "3"), Entry("3"), Vector("3"), "").ok());
+    EXPECT_TRUE(absl::IsResourceExhausted(Put(*store, Key("t", "2"), "2")));
+    EXPECT_FALSE(Put(*store, Key("t", "3"), "3").ok());
     EXPECT_EQ(store->write_errors(), 2u);
     EXPECT_TRUE(store->Get(Key("t", "1"))) << "reading goes on";
     EXPECT_FALSE(store->Get(Key("t", "2")));
     disk.full = false;
-    const VectorRecord vector = Vector("4");
-    while (!store->Put(Key("t", "4"), Entry("4"), vector, "").ok()) std::this_thread::yield();
+    while (!Put(*store, Key("t", "4"), "4").ok()) std::this_thread::yield();
   }
   auto store = EntryStore::Open(path, kNow);
   EXPECT_EQ(store->problem(), "");
@@ -334,7 +384,7 @@ TEST(EntryStore, AFullDiskOnOpeningSetsNothingAside) {
   TempDir dir;
   const fs::path path = dir.path() / "cache";
   {
-    ASSERT_TRUE(EntryStore::Open(path, kNow)->Put(Key("t", "1"), Entry("1"), Vector("1"), "").ok());
+    ASSERT_TRUE(Put(*EntryStore::Open(path, kNow), Key("t", "1"), "1").ok());
   }
   FullDisk disk;
   disk.full = true;
@@ -359,8 +409,8 @@ TEST(EntryStore, WhatWasRemovedIsGoneFromTheFilesAfterCompacting) {
   EntryRecord gone = Entry("A"), stays = Entry("B");
   gone.answer = needle;
   stays.answer = kept;
-  ASSERT_TRUE(store->Put(Key("t", "1"), gone, Vector("A"), "").ok());
-  ASSERT_TRUE(store->Put(Key("u", "1"), stays, Vector("B"), "").ok());
+  ASSERT_TRUE(store->Put(Details(Key("t", "1")), gone, Vector("A"), "").ok());
+  ASSERT_TRUE(store->Put(Details(Key("u", "1")), stays, Vector("B"), "").ok());
   EXPECT_TRUE(in_files(needle));
   ASSERT_TRUE(store->Remove({{Key("t", "1"), "A"}}).ok());
   ASSERT_TRUE(store->Compact(TenantPrefix("t")).ok());
