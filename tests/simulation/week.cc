@@ -59,8 +59,8 @@ void Draw(const Week& week, const std::string& path) {
   svg << "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1040 460' font-family='sans-serif' "
          "font-size='14'>\n<rect width='1040' height='460' fill='white'/>\n"
       << "<text x='60' y='24'>Lost by a direct caller, by hour of the week</text>\n"
-      << "<text x='60' y='244'>The same week by Holdfast: none lost; fallback model (blue), stale "
-         "(orange), partial (red)</text>\n";
+      << "<text x='60' y='244'>The same week by Holdfast: " << week.holdfast.lost
+      << " lost; fallback model (blue), stale (orange), partial (red)</text>\n";
   for (size_t h = 0; h < hours; ++h) {
     const auto& rungs = week.rungs_by_hour[h];
     bar(h, 200, 0, static_cast<double>(week.direct_lost_by_hour[h]), "#222");
