@@ -281,27 +281,11 @@ void WarnAboutTimeouts(const Route& route, const PlacedStep& placed, Reader& rea
   }
 }
 
-void CheckEffect(const Route& route, const std::string& path, Reader& reader) {
-  const auto inert = [&](const std::string& key, const std::string& why) {
-    if (reader.Written(path + key)) reader.FailKey(path + key, "cannot take effect: " + why);
-  };
-  if (!route.cache.enabled) {
-    inert(".cache.min_similarity", "cache.enabled is false");
-    inert(".cache.max_age", "cache.enabled is false");
-  }
-  for (size_t i = 0; i < route.chain.size(); ++i) {
-    const Step& step = route.chain[i];
-    const std::string at = Indexed(".chain", i);
-    if (step.timeouts.connect > step.timeouts.first_token) {
-      inert(at + ".timeouts.connect", "both start together, and first_token is shorter");
-    }
-    if (step.timeouts.attempt && *step.timeouts.attempt < step.timeouts.first_token) {
-      inert(at + ".timeouts.first_token", "attempt_timeout is shorter");
-    }
-    if (route.max_cost_usd && !step.price) {
-      reader.FailKey(path + at + ".model",
-                     "cannot take effect: the route has max_cost_usd and the target no price");
-    }
+void CheckCache(const Route& route, const std::string& path, Reader& reader) {
+  if (route.cache.enabled) return;
+  for (const char* key : {".cache.min_similarity", ".cache.max_age"}) {
+    if (!reader.Written(path + key)) continue;
+    reader.FailKey(path + key, "cannot take effect: cache.enabled is false");
   }
 }
 
@@ -341,7 +325,7 @@ void CheckRoutes(const Config& config, Reader& reader) {
     CheckTime(config, route, path, reader);
     CheckChain(route, path, reader);
     CheckRetry(route, path, reader);
-    CheckEffect(route, path, reader);
+    CheckCache(route, path, reader);
     for (const PlacedStep& placed : AllSteps(config)) {
       if (placed.path.starts_with(path + ".")) WarnAboutTimeouts(route, placed, reader);
     }

@@ -42,7 +42,9 @@ constexpr const char* kWaysToHang[] = {
 
 // A route for every way to hang, each with models of its own, so that all can hang at once.
 std::string RoutesThatHang() {
-  std::string yaml = "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: json}\n";
+  std::string yaml =
+      "embedder: {kind: hash}\nlisten: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: "
+      "json}\n";
   for (const auto& [name, kind, path] :
        {std::tuple("anthropic", "anthropic", ""), std::tuple("openai", "openai", "/v1"),
         std::tuple("gemini", "gemini", "")}) {

@@ -424,6 +424,7 @@ TEST_F(LadderTest, MaxCostSkipsWhatIsTooDear) {
 
 TEST_F(LadderTest, FourTargetsThatFailGet4And2And1And1) {
   StartYaml(R"(
+embedder: {kind: hash}
 listen: 127.0.0.1:0
 admin_listen: 127.0.0.1:0
 log: {format: json}

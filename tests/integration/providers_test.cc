@@ -283,6 +283,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, ProvidersTest,
 
 TEST_F(ServiceFixture, ReasoningTokens) {
   StartYaml(R"(
+embedder: {kind: hash}
 listen: 127.0.0.1:0
 admin_listen: 127.0.0.1:0
 providers:

@@ -33,8 +33,9 @@ std::string Settings::Yaml() const {
     return "  - name: " + name + "\n    timeout: 8s\n    min_useful: 100ms\n    retry: " + retry +
            "\n    chain:\n" + only;
   };
-  return "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: json}\n" + top +
-         "\nproviders:\n" + provider("anthropic", "anthropic", "") +
+  return "embedder: {kind: hash}\nlisten: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\nlog: {format: "
+         "json}\n" +
+         top + "\nproviders:\n" + provider("anthropic", "anthropic", "") +
          provider("openai", "openai", "/v1") + provider("gemini", "gemini", "") +
          provider("local", "openai", "/v1") + "routes:\n  - name: default\n    " + route +
          "\n    chain:\n" + claude + gpt + flash + "    retry: " + retry + "\n    cache: " + cache +

@@ -72,8 +72,9 @@ class AppTest : public ::testing::Test {
 
   Config MakeConfig(const std::string& more = "drain: 20s") {
     const std::string yaml =
-        "listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\ndata_dir: " + (dir_ / "data").string() +
-        "\nlog: {format: json, file: " + (dir_ / "log").string() + "}\n" + more + R"(
+        "embedder: {kind: hash}\nlisten: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0\ndata_dir: " +
+        (dir_ / "data").string() + "\nlog: {format: json, file: " + (dir_ / "log").string() +
+        "}\n" + more + R"(
 providers:
   - {name: silent, kind: openai, base_url: ")" +
         provider_.base_url() + R"(", api_key: sk-CANARY}
