@@ -43,7 +43,7 @@ week: setup
 setup:
 	@tools/setup
 
-## Address, undefined-behaviour and thread sanitizers.
+## Address, undefined-behaviour and thread sanitizers, on all layers but the gRPC edge.
 sanitize: setup
 	@tests/sanitize
 
