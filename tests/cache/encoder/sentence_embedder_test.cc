@@ -23,10 +23,20 @@ std::unique_ptr<SentenceEmbedder> Load(const std::string& path,
   return embedder.ok() ? *std::move(embedder) : nullptr;
 }
 
+// Bytes and bfloat16 are only for processors that we would choose one of them on: on others
+// oneDNN does not have them, or lets sums of bytes overflow.
+bool CanDo(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kFloat || FastestArithmetic() != Arithmetic::kFloat;
+}
+
 // A model of two layers with random weights, its vectors computed in numpy: rounding shows more
 // in it than in a trained one.
 class TinyModelTest : public ::testing::TestWithParam<std::tuple<const char*, Arithmetic>> {
  protected:
+  void SetUp() override {
+    if (!CanDo(arithmetic_)) GTEST_SKIP() << "not on this processor";
+  }
+
   const std::string name_ = std::get<0>(GetParam());
   const Arithmetic arithmetic_ = std::get<1>(GetParam());
   const double least_ = arithmetic_ == Arithmetic::kFloat      ? 0.999999
@@ -77,12 +87,12 @@ TEST(SentenceEmbedderTest, SaysWhatItCannotRead) {
   const std::vector<std::string_view> texts = {"the cat", bad, "", " \t\u200b", "a dog"};
   const auto results = embedder->EmbedBatch(texts);
   ASSERT_EQ(results.size(), 5u);
-  EXPECT_EQ(results[0]->vector, embedder->Embed("the cat"));
+  EXPECT_GE(Cosine(results[0]->vector, embedder->Embed("the cat")), 0.99999);
   EXPECT_EQ(results[1].status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(results[1].status().message()), HasSubstr("not UTF-8 at byte 4"));
   EXPECT_THAT(results[2]->vector, Each(0.0f));
   EXPECT_THAT(results[3]->vector, Each(0.0f));
-  EXPECT_EQ(results[4]->vector, embedder->Embed("a dog"));
+  EXPECT_GE(Cosine(results[4]->vector, embedder->Embed("a dog")), 0.99999);
   EXPECT_THAT(embedder->Embed(bad), Each(0.0f));
   EXPECT_EQ(embedder->Embed(bad).size(), embedder->dimension());
   EXPECT_TRUE(embedder->EmbedBatch({}).empty());
@@ -152,30 +162,45 @@ class MinilmTest : public ::testing::Test {
     expected_ = nlohmann::json::parse(ReadFile(TestData("stsb_vectors.json")));
   }
 
-  double LeastCosine(const SentenceEmbedder& embedder) const {
+  struct Cosines {
     double least = 1;
+    double mean = 0;
+  };
+
+  Cosines ToOriginal(const SentenceEmbedder& embedder) const {
+    Cosines cosines;
     for (const auto& [index, packed] : expected_["vectors"].items()) {
       std::string bytes;
       EXPECT_TRUE(absl::Base64Unescape(packed.get<std::string>(), &bytes));
       std::vector<float> vector;
       for (const char byte : bytes) vector.push_back(static_cast<signed char>(byte));
       EXPECT_EQ(vector.size(), embedder.dimension());
-      least = std::min(least, Cosine(embedder.Embed(texts_[std::stoul(index)]), vector));
+      const double cosine = Cosine(embedder.Embed(texts_[std::stoul(index)]), vector);
+      cosines.least = std::min(cosines.least, cosine);
+      cosines.mean += cosine / static_cast<double>(expected_["vectors"].size());
     }
-    return least;
+    return cosines;
   }
 
   std::vector<std::string> texts_;
   nlohmann::json expected_;
 };
 
-TEST_F(MinilmTest, FloatsAndBfloat16AreTheOriginal) {
-  EXPECT_GE(LeastCosine(*Load(MinilmPath(), Arithmetic::kFloat)), 0.9999);
-  EXPECT_GE(LeastCosine(*Load(MinilmPath(), Arithmetic::kBfloat16)), 0.999);
+TEST_F(MinilmTest, FloatsAreTheOriginal) {
+  EXPECT_GE(ToOriginal(*Load(MinilmPath(), Arithmetic::kFloat)).least, 0.9999);
 }
 
+TEST_F(MinilmTest, Bfloat16IsTheOriginal) {
+  if (!CanDo(Arithmetic::kBfloat16)) GTEST_SKIP() << "not on this processor";
+  EXPECT_GE(ToOriginal(*Load(MinilmPath(), Arithmetic::kBfloat16)).least, 0.9998);
+}
+
+// 0.9950 and 0.9989 over all sentences.
 TEST_F(MinilmTest, BytesAreNearTheOriginal) {
-  EXPECT_GE(LeastCosine(*Load(MinilmPath(), Arithmetic::kBytes)), 0.995);
+  if (!CanDo(Arithmetic::kBytes)) GTEST_SKIP() << "not on this processor";
+  const Cosines cosines = ToOriginal(*Load(MinilmPath(), Arithmetic::kBytes));
+  EXPECT_GE(cosines.least, 0.994);
+  EXPECT_GE(cosines.mean, 0.9985);
 }
 
 std::vector<double> Ranks(const std::vector<double>& values) {
