@@ -43,7 +43,7 @@ week: setup
 setup:
 	@tools/setup
 
-## Address, undefined-behaviour and thread sanitizers, on all layers but the gRPC edge.
+## Address and undefined-behaviour sanitizers on every layer, the thread sanitizer on all but the edge.
 sanitize: setup
 	@tests/sanitize
 
