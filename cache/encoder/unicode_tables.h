@@ -2,8 +2,8 @@
 
 // What BERT's uncased tokenizer does to single code points before it looks for words. Used by
 // WordPiece alone. The data are generated from the original tokenizer by make_unicode_tables
-// rather than taken from a Unicode library: its categories come from several editions of
-// Unicode, so a current library disagrees with it on thousands of code points.
+// rather than taken from a Unicode library: the original has categories of an edition of Unicode
+// of its own, which no library follows.
 
 #include <span>
 
