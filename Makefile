@@ -6,7 +6,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 JOBS ?= $(shell nproc)
 
-.PHONY: run demo test test-peers check week build setup sanitize format clean
+.PHONY: run demo test test-peers check week test-crash bench-cache build setup sanitize format clean
 
 ## Builds and runs the service on 127.0.0.1:50051, with a simulated provider where no key is set.
 run: build
@@ -39,6 +39,20 @@ week: setup
 	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
 	@cmake --build build/release --parallel $(JOBS) --target week
 	@build/bin/week docs/week.svg
+
+## The cache under kill -9, 200 rounds.
+test-crash: setup
+	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build build/release --parallel $(JOBS) --target cache_test
+	@cd build/release && HOLDFAST_CRASH_ROUNDS=200 tests/cache_test --gtest_filter='Crash.*' --gtest_brief=1
+
+## A million entries in the cache: storing, starting, finding. SENTENCES: a file of STS-B's ("a" and
+## "b", a JSON object a line); without it the vectors lie around random directions.
+bench-cache: setup
+	@cmake --preset release > build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build build/release --parallel $(JOBS) --target cache_bench
+	@$$(find build -name cache_bench -type f | head -1) \
+	  $(if $(SENTENCES),--model build/models/minilm.hfm --sentences $(SENTENCES)) $(BENCH_FLAGS)
 
 setup:
 	@tools/setup

@@ -220,10 +220,17 @@ void AnswerBook::ExtendGraph(Scope& scope, size_t count) {
     more = scope.index.ExtendGraph(1);
   }
   if (more) NoteWork(to_extend_, scope.key);
+  NoteSize(scope);
+}
+
+// Caller holds `writing`.
+void AnswerBook::NoteSize(Scope& scope) {
   scope.bytes = scope.index.bytes();
+  scope.size = scope.index.size();
 }
 
 void AnswerBook::NoteChange(Scope& scope) {
+  NoteSize(scope);
   scope.changed_lately = true;
   if (++scope.unsaved >= std::max(kSaveAfter, scope.index.size() / 10) && snapshots_.enabled() &&
       scope.index.GraphIsWhole()) {
@@ -412,7 +419,7 @@ void AnswerBook::LoadStep(Scope& scope, size_t most) {
     for (const auto& [key, row] : rows) scope.index.Load(ForIndex(key, row), row.vector);
   }
   scope.loaded_to = last;
-  scope.bytes = scope.index.bytes();
+  NoteSize(scope);
   if (!readable) LoadOneByOne(scope);
   if (seen < most) {
     FinishLoad(scope);
@@ -433,7 +440,7 @@ void AnswerBook::FinishLoad(Scope& scope) {
     scope.index.FinishLoad();
     scope.loaded = Loaded::kWholly;
   }
-  scope.bytes = scope.index.bytes();
+  NoteSize(scope);
   if (scope.index.size() > options_.flat_limit) NoteWork(to_extend_, scope.key);
 }
 
@@ -624,7 +631,7 @@ size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries)
       if (!row.key.empty()) scope.index.Remove(QuestionOf(row.key));
     }
   }
-  scope.bytes = scope.index.bytes();
+  NoteSize(scope);
   CountEntries(scope.key, -counted, -bytes);
   if (EntriesIn(scope.key) == 0) {
     snapshots_.Drop(scope.key);
@@ -908,6 +915,13 @@ size_t AnswerBook::scopes() const {
 uint64_t AnswerBook::entry_bytes() const {
   const std::lock_guard lock(mutex_);
   return entry_bytes_;
+}
+
+size_t AnswerBook::indexed() const {
+  const std::lock_guard lock(mutex_);
+  size_t indexed = 0;
+  for (const auto& [key, in_memory] : in_memory_) indexed += in_memory.scope->size;
+  return indexed;
 }
 
 size_t AnswerBook::index_bytes() const {

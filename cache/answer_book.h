@@ -164,6 +164,7 @@ class AnswerBook {
   size_t scopes() const;
   uint64_t entry_bytes() const;
   size_t index_bytes() const;
+  size_t indexed() const;  // entries whose vectors are in memory
   uint64_t rejected_vectors() const { return rejected_vectors_; }
   uint64_t evicted() const { return evicted_; }
   uint64_t expired() const { return expired_; }  // removed for their age
@@ -189,6 +190,7 @@ class AnswerBook {
     std::atomic<bool> changed_lately = false;   // since the last upkeep
     std::atomic<Loaded> loaded = Loaded::kNot;  // changed with mutex held
     std::atomic<size_t> bytes = 0;
+    std::atomic<size_t> size = 0;
   };
   struct InMemory {
     std::shared_ptr<Scope> scope;
@@ -227,6 +229,7 @@ class AnswerBook {
   void PayDebt(const std::string& key, const EntryRecord& entry, const QuantizedVector& vector);
   void ExtendGraph(Scope& scope, size_t count);
   void SaveIndex(Scope& scope);
+  static void NoteSize(Scope& scope);
   void NoteChange(Scope& scope);
   void NoteTwins(const Scope& scope, std::string_view question_key, const QuantizedVector& vector);
 

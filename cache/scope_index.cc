@@ -23,8 +23,8 @@ double Round(float similarity) {
   return std::clamp(std::round(static_cast<double>(similarity) * kStep) / kStep, -1.0, 1.0);
 }
 
-// Most lookups take the first or none. The last round is the exact scan.
-constexpr size_t kRounds[] = {16, 128, std::numeric_limits<size_t>::max()};
+// Most lookups take the first 16 or fewer. The last round is the exact scan.
+constexpr size_t kRounds[] = {32, 256, std::numeric_limits<size_t>::max()};
 
 ScopeIndex::Question ToQuestion(std::string_view question_key) {
   ScopeIndex::Question question{};

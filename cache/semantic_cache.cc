@@ -152,6 +152,7 @@ CacheStats SemanticCache::Stats() const {
   stats.debts = book.debts();
   stats.entry_bytes = book.entry_bytes();
   stats.ready = book.ready();
+  stats.indexed = book.indexed();
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
   stats.embedder = book.embedder().id();

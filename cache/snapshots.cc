@@ -1,5 +1,6 @@
 #include "cache/snapshots.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <string_view>

@@ -176,6 +176,15 @@ class VectorIndex::Graph final : hnswlib::SpaceInterface<float> {
   }
 
   const std::vector<uint32_t>& slots() const { return slots_; }
+  std::vector<uint32_t> LinkedTo(size_t element) const {
+    std::vector<uint32_t> linked;
+    const unsigned* list = hnsw_.get_linklist0(static_cast<hnswlib::tableint>(element));
+    const size_t count = hnsw_.getListCount(const_cast<unsigned*>(list));
+    for (size_t i = 1; i <= std::min(count, 2 * kLinks); ++i) {
+      if (list[i] < slots_.size()) linked.push_back(slots_[list[i]]);
+    }
+    return linked;
+  }
   bool IsMarked(size_t element) const {
     return hnsw_.isMarkedDeleted(static_cast<hnswlib::tableint>(element));
   }
@@ -432,20 +441,33 @@ void VectorIndex::Fill(uint32_t slot, const QuantizedVector& vector) {
 
 bool VectorIndex::PrepareGraph(const std::filesystem::path& file) {
   try {
-    next_ = std::make_unique<Graph>(rows_, dimension_, file, slots() + slots() / 10 + 1);
+    auto graph = std::make_unique<Graph>(rows_, dimension_, file, slots() + slots() / 10 + 1);
+    PlaceTheDead(*graph);
+    next_ = std::move(graph);
     return true;
   } catch (const std::exception&) {
     return false;
   }
 }
 
+void VectorIndex::PlaceTheDead(const Graph& graph) {
+  for (size_t element = 0; element < graph.slots().size(); ++element) {
+    const uint32_t slot = graph.slots()[element];
+    if (slot >= slots() || (states_[slot] & kAlive) != 0) continue;
+    std::vector<float> middle(dimension_);
+    for (const uint32_t other : graph.LinkedTo(element)) {
+      if (other >= slots() || (states_[other] & kAlive) == 0) continue;
+      const float scale = rows_.Scale(other);
+      const int8_t* upper = rows_.Upper(other);
+      for (size_t i = 0; i < dimension_; ++i) middle[i] += scale * static_cast<float>(upper[i]);
+    }
+    rows_.Set(slot, Quantize(middle));
+  }
+}
+
 bool VectorIndex::AdoptGraph() {
   restoring_ = false;
-  const QuantizedVector nothing{0, std::vector<int16_t>(dimension_)};
-  for (size_t slot = 0; slot < slots(); ++slot) {
-    states_[slot] &= kAlive;
-    if (states_[slot] == 0) rows_.Set(slot, nothing);
-  }
+  for (uint8_t& state : states_) state &= kAlive;
   std::vector<uint8_t> states = states_;
   size_t past_last = 0;
   if (!next_ || !CheckSavedGraph(states, past_last)) {

@@ -65,7 +65,8 @@ class VectorIndex {
   void Reserve(size_t count);
   void Fill(uint32_t slot, const QuantizedVector& vector);
   bool waiting(uint32_t slot) const { return (states_[slot] & kWaiting) != 0; }
-  // False if the file is no graph.
+  // False if the file is no graph. Slots that wait no longer have their vectors, and yet others are
+  // reached through them, so each gets the middle of those it is linked to.
   bool PrepareGraph(const std::filesystem::path& file);
   // Slots that still wait are dead from now on. False if it is no graph of these slots, or none was
   // prepared; then one is built.
@@ -134,6 +135,7 @@ class VectorIndex {
   void FinishRebuild();
   void GiveUpGraph();
   void DropGraphs();
+  void PlaceTheDead(const Graph& graph);
   bool CheckSavedGraph(std::vector<uint8_t>& states, size_t& past_last);
   void FindFreeSlots();
 

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <random>
 #include <set>
@@ -268,6 +271,97 @@ TEST_F(AnswerBookTest, ADamagedDirectoryIsSaidLoudlyAndTheCacheWorksOn) {
   EXPECT_EQ(Answer(Ask("q")), "");
   ASSERT_TRUE(Put(Ask("q"), "again"));
   EXPECT_EQ(Answer(Ask("q")), "again");
+}
+
+// Whatever happens to the files: it starts, it serves what is right or nothing, it stores again.
+TEST_F(AnswerBookTest, PropertyTornAndFlippedFilesAreNeverServed) {
+  const ScriptedEmbedder wide(32);
+  std::mt19937 random(3);
+  constexpr int kRounds = 40;
+  int lost = 0, kept = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    SCOPED_TRACE(round);
+    options_.flat_limit = 20;
+    Open(wide);
+    const auto question = [](int i) { return "q" + std::to_string(i); };
+    // Long and hard to compress, so that there are many blocks to harm.
+    const auto answer = [&](int i) {
+      std::mt19937 letters(static_cast<unsigned>(i));
+      std::string text = question(i) + " ";
+      for (int n = 0; n < 3000; ++n) text += static_cast<char>('!' + letters() % 90);
+      return text;
+    };
+    for (int i = 0; i < 60; ++i) ASSERT_TRUE(Put(Ask(question(i)), answer(i)));
+    ASSERT_TRUE(Put(Ask("gone", "gone"), "a"));
+    book_->Purge({.tenant = "gone"});
+    book_->Purge({.entry_id = Find(Ask(question(0)))->entry_id});  // all into files
+    for (int i = 60; i < 80; ++i) ASSERT_TRUE(Put(Ask(question(i)), answer(i)));
+    TendAll();
+    book_.reset();
+
+    std::vector<std::filesystem::path> files;
+    for (const auto& item : std::filesystem::recursive_directory_iterator(options_.directory)) {
+      if (!item.is_regular_file() || item.file_size() == 0) continue;
+      // In every other round one bit of the data itself.
+      if (round % 2 == 0 || item.path().extension() == ".sst") files.push_back(item.path());
+    }
+    std::sort(files.begin(), files.end());
+    for (size_t harm = round % 2 == 0 ? 1 + random() % 3 : 1; harm > 0; --harm) {
+      auto file = files[random() % files.size()];
+      if (round % 2 == 1) {  // the largest: the entries
+        file = *std::max_element(files.begin(), files.end(), [](const auto& a, const auto& b) {
+          return std::filesystem::file_size(a) < std::filesystem::file_size(b);
+        });
+      }
+      const auto size = std::filesystem::file_size(file);
+      if (size == 0) continue;
+      const auto at = random() % size;
+      if (round % 2 == 0 && random() % 2 == 0) {
+        std::filesystem::resize_file(file, at);
+      } else {
+        std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+        stream.seekg(static_cast<std::streamoff>(at));
+        const char byte = static_cast<char>(stream.get() ^ (1 << (random() % 8)));
+        stream.seekp(static_cast<std::streamoff>(at));
+        stream.put(byte);
+      }
+    }
+    Open(wide);
+    TendAll();
+    for (int i = 1; i < 80; ++i) {
+      const auto hit = Find(Ask(question(i)), 0.9);
+      if (round % 2 == 1) ++(hit ? kept : lost);
+      if (hit) EXPECT_EQ(hit->text, answer(i));
+      const std::string asked = "like " + question(i);
+      const_cast<ScriptedEmbedder&>(wide).Set(asked, wide.Embed(question(i)));
+      const auto near = Find(Ask(asked), 0.999);
+      if (near) EXPECT_EQ(near->text, answer(i));
+    }
+    ASSERT_TRUE(Put(Ask("again"), "again"));
+    EXPECT_EQ(Answer(Ask("again"), 1), "again");
+    book_.reset();
+    std::filesystem::remove_all(options_.directory);
+  }
+  EXPECT_GT(lost, 0) << "nothing was harmed";
+  EXPECT_GT(kept, lost) << "one block's damage is not the loss of all";
+  book_.reset();
+}
+
+TEST_F(AnswerBookTest, ManySmallScopesCostWhatTheirBytesCost) {
+  constexpr size_t kWide = 384, kScopes = 300, kEach = 10;
+  const ScriptedEmbedder wide(kWide);
+  Open(wide);
+  for (size_t i = 0; i < kScopes * kEach; ++i) {
+    const std::string question = "q" + std::to_string(i);
+    ASSERT_TRUE(Put(Ask(question, "t" + std::to_string(i / kEach)), "a"));
+  }
+  Open(wide);
+  TendAll();
+  EXPECT_EQ(book_->scopes(), kScopes);
+  constexpr size_t kBytes = kWide * 2 + sizeof(float) + kQuestionKeySize + 2 * sizeof(uint64_t);
+  EXPECT_GE(book_->index_bytes(), kScopes * kEach * kBytes);
+  EXPECT_LE(book_->index_bytes(), kScopes * kEach * kBytes * 5 / 4);
+  book_.reset();
 }
 
 TEST_F(AnswerBookTest, PropertyNoAnswerCrossesScopes) {
