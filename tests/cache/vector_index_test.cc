@@ -372,7 +372,7 @@ TEST(ScopeIndex, SimilarityIsInTenThousandthsAndNeverAboveOne) {
   EXPECT_FALSE(look(0.7 + 1e-4));
 }
 
-TEST(ScopeIndex, RecallStaysWhenManyOfASavedGraphAreGone) {
+TEST(ScopeIndex, RecallStaysWhenMostOfASavedGraphIsGone) {
   constexpr size_t kWide = 96;
   constexpr int kCount = 2500;
   testing::TempDir dir;
@@ -388,7 +388,7 @@ TEST(ScopeIndex, RecallStaysWhenManyOfASavedGraphAreGone) {
     }
     ASSERT_TRUE(index.Save(dir.path(), "embedder"));
   }
-  for (int i = 0; i < kCount / 5; ++i) vectors.erase(i * 4);
+  std::erase_if(vectors, [](const auto& one) { return one.first % 10 < 8; });
   ScopeIndex index(kWide, 500);
   index.BeginRestore(*ScopeIndex::ReadSaved(dir.path(), "embedder", kWide));
   for (const auto& [number, vector] : vectors) {
