@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "cache/judge.h"
 #include "cache/semantic_cache.h"
+#include "cache/verify/freshness.h"
 #include "core/blocking_pool.h"
 #include "core/clock.h"
 #include "core/embedder.h"
@@ -66,6 +67,7 @@ class Server {
   RequestLog request_log_;
   const std::unique_ptr<const core::Embedder> embedder_;
   const std::unique_ptr<const cache::Judge> judge_;
+  const cache::FreshnessJudge fresh_judge_;
   std::unique_ptr<core::BlockingPool> pool_;
   std::unique_ptr<cache::SemanticCache> cache_;
   resilience::Admission admission_;

@@ -39,6 +39,11 @@ struct EmbedderOptions {
   std::string model;  // the model file; empty = models/minilm.hfm beside the program's folder
 };
 
+// What holds for the whole cache; the rest is each route's.
+struct CacheConfig {
+  core::Duration now_max_age = std::chrono::minutes(10);  // of answers to questions about now
+};
+
 // One model at one provider entry: the provider's settings with the model's own laid over them.
 struct ModelConfig {
   providers::ModelOptions options;  // options.model is what the provider calls it
@@ -68,6 +73,7 @@ struct Config {
   int loops = DefaultLoops();
   LogOptions log;
   EmbedderOptions embedder;
+  CacheConfig cache;
   resilience::AdmissionOptions admission;
   Limits limits;
   std::vector<ProviderConfig> providers;  // never empty; names are unique; each is used by a route

@@ -775,6 +775,15 @@ const Schema<EmbedderOptions>& EmbedderSchema() {
   return kSchema;
 }
 
+const Schema<CacheConfig>& CacheConfigSchema() {
+  using C = CacheConfig;
+  static const Schema<C> kSchema = {
+      Value<C>("now_max_age", AT(now_max_age), Time(hours(24 * 3650)),
+               "How old an answer to a question about now (today, latest, weather) may be."),
+  };
+  return kSchema;
+}
+
 const Schema<resilience::AdmissionOptions>& AdmissionSchema() {
   using A = resilience::AdmissionOptions;
   static const Schema<A> kSchema = {
@@ -804,6 +813,7 @@ const Schema<Config>& ConfigSchema() {
                "half the cores, at least 1"),
       Section<C>("log", AT(log), LogSchema(), "The log."),
       Section<C>("embedder", AT(embedder), EmbedderSchema(), "What makes vectors of questions."),
+      Section<C>("cache", AT(cache), CacheConfigSchema(), "What holds for the whole cache."),
       Section<C>("admission", AT(admission), AdmissionSchema(),
                  "How many requests are let in at once."),
       Section<C>("limits", AT(limits), LimitsSchema(), "How large things may be."),

@@ -39,6 +39,20 @@ TEST_F(CacheTest, ADifferentQuestionIsNoHit) {
   EXPECT_TRUE(Ask(kCapital).response.stale());
 }
 
+TEST_F(CacheTest, AnswersAboutNowAgeSoon) {
+  constexpr char kWeather[] = "What is the weather in Oslo today?";
+  Stop();
+  Settings settings;
+  settings.top = "cache: {now_max_age: 1ns}";
+  Start(settings);
+  ASSERT_TRUE(Ask(kWeather).ok());
+  ASSERT_TRUE(Ask(kCapital).ok());
+  WaitForEntries(2);
+  BreakAll(kDown);
+  EXPECT_FALSE(Ask(kWeather).response.stale());
+  EXPECT_TRUE(Ask(kCapital).response.stale());
+}
+
 TEST_F(CacheTest, ScopesNeverMix) {
   StoreOne();
   BreakAll(kDown);
