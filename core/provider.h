@@ -14,6 +14,7 @@
 #include "core/outcome.h"
 #include "core/request.h"
 #include "core/task.h"
+#include "core/valve.h"
 
 namespace holdfast::core {
 
@@ -48,6 +49,9 @@ struct Attempt {
   int number = 1;               // of this target; from 2 on it is sent as x-holdfast-attempt
   // Continuation of a broken answer: the assistant's text so far. Empty = a fresh answer.
   std::string prefix;
+  // While it is closed the provider reads nothing more from its socket; null = never closed.
+  // Outlives the attempt.
+  Valve* valve = nullptr;
 };
 
 class Provider {
@@ -56,6 +60,9 @@ class Provider {
 
   // Why this target cannot express the request ("tools are not supported"), or nothing.
   virtual std::optional<std::string> Inexpressible(const Request& request) const = 0;
+
+  // Whether this kind of provider, as far as is known, continues an assistant's prefix.
+  virtual bool ContinuesPrefix() const { return false; }
 
   // One attempt. `request`, `attempt` and `sink` outlive the task. kComplete and kRefusal only
   // after OnFinish; never kInvalidJson, kTimeout*, kOutOfTime: those are the engine's to say.

@@ -76,6 +76,16 @@ struct CacheControl {
   bool no_store = false;
 };
 
+// What becomes of a streamed answer that breaks after content has reached the caller.
+enum class OnBreak { kContinue, kRestart, kPartial };
+
+// Read only where the answer is streamed.
+struct StreamOptions {
+  std::optional<OnBreak> on_break;  // unset = the route's
+  std::optional<bool> hedge;        // unset = the route's
+  bool assembled_message = false;   // the last event repeats the whole answer
+};
+
 struct Request {
   std::string request_id;
   std::string tenant;
@@ -93,6 +103,7 @@ struct Request {
   std::optional<Degradation> worst_acceptable;  // unset = the route's
   std::optional<double> max_cost_usd;
   std::vector<std::pair<std::string, std::string>> labels;
+  StreamOptions stream;
 };
 
 const char* Name(Role role);                // "system", "user", "assistant", "tool"

@@ -63,7 +63,9 @@ core::Task<Admission::Entry> Engine::Enter(std::string route, CallContext contex
 }
 
 core::Task<core::Result> Engine::Run(core::Request request, CallContext context,
-                                     std::optional<Admission::Ticket> ticket) {
+                                     std::optional<Admission::Ticket> ticket,
+                                     core::AnswerStream* stream) {
+  (void)stream;
   const auto found = routes_.find(request.route);
   HOLDFAST_CHECK(found != routes_.end());
   LiveRoute& route = *found->second;

@@ -17,6 +17,7 @@
 
 #include "core/answer.h"
 #include "core/answer_cache.h"
+#include "core/answer_stream.h"
 #include "core/loop.h"
 #include "core/provider.h"
 #include "core/random.h"
@@ -91,9 +92,11 @@ class Engine {
   core::Task<Admission::Entry> Enter(std::string route, CallContext context);
 
   // Answers `request`, which has been validated, before the caller's deadline. A cancelled call
-  // ends as kCancelled. Enters admission itself unless the caller has.
+  // ends as kCancelled. Enters admission itself unless the caller has. With a `stream` the answer
+  // also goes there as it is made; it outlives the task.
   core::Task<core::Result> Run(core::Request request, CallContext context,
-                               std::optional<Admission::Ticket> ticket = std::nullopt);
+                               std::optional<Admission::Ticket> ticket = std::nullopt,
+                               core::AnswerStream* stream = nullptr);
 
  private:
   friend class Call;

@@ -64,8 +64,13 @@ struct PartialOptions {
   std::optional<Step> target;  // gets one attempt at a basic answer
 };
 
+// A second target asked while the first one is silent.
+struct HedgeOptions {
+  core::Duration delay = std::chrono::seconds(1);  // at least; the p95 of first tokens if longer
+  int max = 1;                                     // at once, the first attempt aside; >= 1
+};
+
 enum class OnRefusal { kFinal, kNext };
-enum class OnBreak { kContinue, kRestart, kPartial };
 
 struct Route {
   std::string name;
@@ -73,7 +78,8 @@ struct Route {
   core::Duration min_useful = std::chrono::seconds(1);
   core::Degradation worst_acceptable = core::Degradation::kPartial;
   OnRefusal on_refusal = OnRefusal::kFinal;
-  OnBreak on_break = OnBreak::kContinue;
+  core::OnBreak on_break = core::OnBreak::kContinue;
+  std::optional<HedgeOptions> hedge;  // unset = off
   std::optional<double> max_cost_usd;
   std::vector<Step> chain;  // never empty
   RetryOptions retry;

@@ -117,7 +117,8 @@ core::Task<void> GenerateReactor::Answer(Lane::Ticket ticket) {
     FinishOnce(WriteRejection(info_.request_id, *reading.rejection));
     co_return;
   }
-  core::Task<core::Result> run = lane_.run(std::move(request), Context(), std::move(ticket));
+  core::Task<core::Result> run =
+      lane_.run(std::move(request), Context(), std::move(ticket), nullptr);
   core::Result result = co_await std::move(run);
   service_.log_.OnDone(info_, result, Used());
   Reply(std::move(result));

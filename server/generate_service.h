@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/answer.h"
+#include "core/answer_stream.h"
 #include "core/clock.h"
 #include "core/loop.h"
 #include "core/random.h"
@@ -53,8 +54,8 @@ struct Lane {
   using Ticket = std::optional<resilience::Admission::Ticket>;
   using Enter = std::function<core::Task<resilience::Admission::Entry>(std::string route,
                                                                        resilience::CallContext)>;
-  using Run =
-      std::function<core::Task<core::Result>(core::Request, resilience::CallContext, Ticket)>;
+  using Run = std::function<core::Task<core::Result>(core::Request, resilience::CallContext, Ticket,
+                                                     core::AnswerStream*)>;
 
   core::Loop& loop;
   Enter enter;  // before the request is read; then `run`, if there is a ticket

@@ -179,9 +179,9 @@ std::vector<Lane> Server::Lanes() {
                          },
                      .run =
                          [&engine](core::Request request, resilience::CallContext context,
-                                   Lane::Ticket ticket) {
+                                   Lane::Ticket ticket, core::AnswerStream* stream) {
                            return engine.Run(std::move(request), std::move(context),
-                                             std::move(ticket));
+                                             std::move(ticket), stream);
                          },
                      .hurry = {}});
   }

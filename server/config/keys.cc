@@ -720,9 +720,9 @@ const Schema<Route>& RouteSchema() {
                                               {"next", resilience::OnRefusal::kNext}}),
                "A model refused: that is the answer, or the next target is asked."),
       Value<R>("on_break", AT(on_break),
-               Choice<resilience::OnBreak>({{"continue", resilience::OnBreak::kContinue},
-                                            {"restart", resilience::OnBreak::kRestart},
-                                            {"partial", resilience::OnBreak::kPartial}}),
+               Choice<core::OnBreak>({{"continue", core::OnBreak::kContinue},
+                                            {"restart", core::OnBreak::kRestart},
+                                            {"partial", core::OnBreak::kPartial}}),
                "A stream broke after the caller saw some of it: go on from there, start again, or "
                "end."),
       Value<R>("max_cost_usd", AT(max_cost_usd), Real(0, kMaxPrice),

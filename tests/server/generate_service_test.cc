@@ -105,7 +105,7 @@ class GenerateServiceTest : public ::testing::Test {
                            },
                        .run =
                            [this, &loop](core::Request request, resilience::CallContext context,
-                                         Lane::Ticket ticket) {
+                                         Lane::Ticket ticket, core::AnswerStream*) {
                              return Run(loop, std::move(request), std::move(context),
                                         std::move(ticket));
                            },

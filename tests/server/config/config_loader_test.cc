@@ -123,7 +123,7 @@ TEST(ConfigLoaderTest, EveryBindingKeyIsRead) {
   EXPECT_EQ(route.min_useful, seconds(2));
   EXPECT_EQ(route.worst_acceptable, core::Degradation::kStale);
   EXPECT_EQ(route.on_refusal, resilience::OnRefusal::kNext);
-  EXPECT_EQ(route.on_break, resilience::OnBreak::kRestart);
+  EXPECT_EQ(route.on_break, core::OnBreak::kRestart);
   const resilience::Step& step = route.chain[0];
   EXPECT_EQ(step.context_window, 200001);
   EXPECT_EQ(step.can_continue, false);
