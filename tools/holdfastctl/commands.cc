@@ -10,6 +10,7 @@
 #include "tools/holdfastctl/generate_request.h"
 #include "tools/holdfastctl/render.h"
 #include "tools/holdfastctl/render_json.h"
+#include "tools/holdfastctl/similarity_command.h"
 
 namespace holdfast::ctl {
 namespace {
@@ -98,6 +99,14 @@ class Runner {
       (report.ok ? console_.out : console_.err) << report.text << std::flush;
     }
     return report.ok ? kExitOk : kExitFailed;
+  }
+
+  int operator()(const SimilarityOptions& command) {
+    const auto error = RunSimilarity(command, console_);
+    if (!error) return kExitOk;
+    if (error->exit_code == kExitUsage) return Fail(*error);
+    console_.err << RenderError(*error, err_paint_);  // standard output has its lines
+    return error->exit_code;
   }
 
  private:

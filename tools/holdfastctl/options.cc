@@ -20,8 +20,21 @@ constexpr char kFooter[] =
     "\nEnvironment: HOLDFAST_SERVER and HOLDFAST_ADMIN stand in for --server and --admin;\n"
     "a NO_COLOR that is not empty turns colours off.\n"
     "Durations: 500ms, 10s, 1h30m, 7d.\n"
-    "Exit codes: 0 done; 1 the call failed, or the checked configuration has faults;\n"
-    "2 the command line, or a file that it names, is at fault; 3 no connection to the server.";
+    "Exit codes: 0 done; 1 the call failed, or the checked configuration or a line of an input\n"
+    "has faults; 2 the command line, or a file that it names, is at fault; 3 no connection to\n"
+    "the server.";
+
+constexpr char kSimilarityFooter[] =
+    "\n--pairs: lines {\"a\": the stored question, \"b\": the asked one}; for each a line\n"
+    "  {\"cosine\", \"score\", \"serve\", \"reason\"}.\n"
+    "--stored and --asked: lines {\"q\": a question}; for each that is asked a line\n"
+    "  {\"entry\", \"score\", \"serve\", \"reason\"}, with the number of the stored line, from 1, "
+    "that\n"
+    "  comes first before any threshold.\n"
+    "Other fields are ignored. The score orders by how safe serving is; it is null where a check\n"
+    "refuses. `serve` is what the server's defaults would do. A line that cannot be read is told\n"
+    "on standard error with its number, has its line of output all the same (null, false and the\n"
+    "reason), and makes the exit code 1.";
 
 template <typename Enum>
 using Choices = std::vector<std::pair<std::string, Enum>>;
@@ -38,6 +51,8 @@ const Choices<v1::CacheControl::Mode> kCacheModes = {
     {"off", v1::CacheControl::MODE_OFF},
     {"prefer", v1::CacheControl::MODE_PREFER},
 };
+
+const Choices<bool> kEmbedders = {{"sentence", false}, {"hash", true}};
 
 template <typename Enum>
 CLI::Option* AddChoice(CLI::App& app, const std::string& name, Enum& value,
@@ -129,6 +144,7 @@ class Parser {
     AddCache();
     AddPlan();
     AddConfig();
+    AddSimilarity();
   }
 
   std::variant<Options, Help, BadUsage> Parse(std::vector<std::string> args) {
@@ -320,6 +336,41 @@ class Parser {
     check.callback([this] { options_.command = check_; });
   }
 
+  void AddSimilarity() {
+    CLI::App& app = *app_.add_subcommand(
+        "similarity", "Whether answers to some questions may serve others, asking no server");
+    SimilarityOptions& o = similarity_;
+    CLI::Option* pairs =
+        app.add_option("--pairs", o.pairs, "Pairs of questions; - = standard input")
+            ->type_name("FILE");
+    CLI::Option* stored = app.add_option("--stored", o.stored, "Questions that have answers")
+                              ->type_name("FILE")
+                              ->excludes(pairs);
+    app.add_option("--asked", o.asked, "Questions that look for one")
+        ->type_name("FILE")
+        ->excludes(pairs)
+        ->needs(stored);
+    CLI::Option* model =
+        app.add_option(
+               "--model", o.model,
+               "The sentence encoder (default models/minilm.hfm beside this program's folder)")
+            ->type_name("FILE");
+    AddChoice(app, "--embedder", o.hash, kEmbedders, "What makes vectors (default sentence)");
+    app.footer(kSimilarityFooter);
+    app.callback([this, &o, model] {
+      if (o.pairs.empty() && (o.stored.empty() || o.asked.empty())) {
+        throw CLI::ValidationError("similarity", "--pairs, or --stored and --asked, are missing");
+      }
+      if (o.stored == "-" && o.asked == "-") {
+        throw CLI::ValidationError("similarity", "standard input can be read only once");
+      }
+      if (o.hash && model->count() > 0) {
+        throw CLI::ValidationError("similarity", "--model cannot take effect with hashes");
+      }
+      options_.command = o;
+    });
+  }
+
   CLI::App app_{"The person's client of Holdfast, a resilient gateway to language models.",
                 "holdfastctl"};
   const Environment& env_;
@@ -331,6 +382,7 @@ class Parser {
   CachePurgeOptions purge_;
   PlanOptions plan_;
   ConfigCheckOptions check_;
+  SimilarityOptions similarity_;
   CLI::Option* server_ = nullptr;
   CLI::Option* admin_ = nullptr;
 };

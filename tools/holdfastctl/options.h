@@ -62,13 +62,21 @@ struct ConfigCheckOptions {
   std::string path;
 };
 
+struct SimilarityOptions {
+  std::string pairs;   // files; "-" = standard input. Either this one
+  std::string stored;  // or these two
+  std::string asked;
+  std::string model;  // empty = the shipped one
+  bool hash = false;  // hashes of words instead of a model
+};
+
 struct Options {
   std::string server;
   std::string admin;
   bool json = false;
   std::optional<Nanos> timeout;
   std::variant<GenerateOptions, StatusOptions, BreakerOptions, CacheStatsOptions, CachePurgeOptions,
-               PlanOptions, ConfigShowOptions, ConfigCheckOptions>
+               PlanOptions, ConfigShowOptions, ConfigCheckOptions, SimilarityOptions>
       command;
 };
 

@@ -121,8 +121,11 @@ TEST(ScoreTest, RisesWithTheCosineAndStaysWithinZeroAndOne) {
   }
 }
 
-TEST(ScoreTest, CalibrationRises) {
-  for (double raw = -20; raw < 20; raw += .01) EXPECT_LE(Calibrate(raw), Calibrate(raw + .01));
+// No two raw scores become one, so the score orders as finely as they do.
+TEST(ScoreTest, CalibrationRisesEverywhere) {
+  for (double raw = -40; raw < 40; raw += .001) EXPECT_LT(Calibrate(raw), Calibrate(raw + .001));
+  EXPECT_GT(Calibrate(-1e6), 0);
+  EXPECT_LT(Calibrate(1e6), 1);
 }
 
 // A weight with the wrong sign would make a finding mean its opposite.
