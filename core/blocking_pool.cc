@@ -1,5 +1,7 @@
 #include "core/blocking_pool.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 namespace holdfast::core {
@@ -39,6 +41,7 @@ void BlockingPool::Drain() {
 }
 
 void BlockingPool::Work() {
+  pthread_setname_np(pthread_self(), "pool");  // operators and the benchmark tell threads by name
   std::unique_lock lock(mutex_);
   while (true) {
     wake_.wait(lock, [this] { return stopping_ || !urgent_.empty() || !normal_.empty(); });

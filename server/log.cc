@@ -1,5 +1,7 @@
 #include "server/log.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <exception>
 #include <type_traits>
@@ -75,7 +77,8 @@ spdlog::sink_ptr OpenSink(const LogOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Log>> Log::Open(const LogOptions& options) {
   try {
-    auto pool = std::make_shared<spdlog::details::thread_pool>(kMaxQueuedLines, 1);
+    auto pool = std::make_shared<spdlog::details::thread_pool>(
+        kMaxQueuedLines, 1, [] { pthread_setname_np(pthread_self(), "log"); });
     auto logger = std::make_shared<spdlog::async_logger>(
         "holdfast", OpenSink(options), pool, spdlog::async_overflow_policy::overrun_oldest);
     const char* pattern = options.format == LogOptions::Format::kJson

@@ -97,6 +97,7 @@ core::Task<HttpEnd> CurlLoop::Send(HttpRequest request, HttpSink& sink) {
 
 void CurlLoop::Work() {
   thread_id_ = std::this_thread::get_id();
+  pthread_setname_np(pthread_self(), "loop");
   BlockSigpipe();
   while (true) {
     RunPosted();
