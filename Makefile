@@ -6,7 +6,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 JOBS ?= $(shell nproc)
 
-.PHONY: run demo test test-peers check week test-crash bench-cache build setup sanitize format clean
+.PHONY: run demo test test-peers check week bench test-crash bench-cache build setup sanitize format clean
 
 ## Builds and runs the service on 127.0.0.1:50051, with a simulated provider where no key is set.
 run: build
@@ -53,6 +53,11 @@ bench-cache: setup
 	@cmake --build build/release --parallel $(JOBS) --target cache_bench
 	@$$(find build -name cache_bench -type f | head -1) \
 	  $(if $(SENTENCES),--model build/models/minilm.hfm --sentences $(SENTENCES)) $(BENCH_FLAGS)
+
+## Holdfast beside a direct call and nginx: speed, CPU time, memory. BENCH_FLAGS are tests/bench/run's.
+bench: build
+	@cmake --build build/release --parallel $(JOBS) --target bench_mock bench_load
+	@tests/bench/run $(BENCH_FLAGS)
 
 setup:
 	@tools/setup
