@@ -701,6 +701,7 @@ void AnswerBook::Tend() {
 
 void AnswerBook::Upkeep() {
   next_upkeep_ = clock_.Now() + kUpkeepEvery;
+  if (store_->read_only()) store_->TryToWrite().IgnoreError();
   SaveUsage();
   const std::lock_guard lock(mutex_);
   if (options_.retention || !options_.route_retention.empty()) expired_to_ = "";

@@ -153,6 +153,7 @@ CacheStats SemanticCache::Stats() const {
   stats.entry_bytes = book.entry_bytes();
   stats.ready = book.ready();
   stats.indexed = book.indexed();
+  stats.read_only = book.store().read_only();
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
   stats.embedder = book.embedder().id();

@@ -50,7 +50,8 @@ struct CacheStats {
   // After a start all is loaded, as far as memory allows, and graphs are built. Until then lookups
   // see what is loaded by then.
   bool ready = false;
-  uint64_t indexed = 0;  // entries whose vectors are in memory
+  uint64_t indexed = 0;    // entries whose vectors are in memory
+  bool read_only = false;  // the last write failed; it is tried again
 
   uint64_t urgent_queued = 0;  // lookups that wait
   uint64_t normal_queued = 0;  // stores that wait

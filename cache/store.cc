@@ -292,9 +292,9 @@ absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
   const std::lock_guard lock(write_mutex_);
   // After some errors RocksDB stays read-only until it is told to look again; from a full disk it
   // recovers by itself, in its own time, and says "busy" until then.
-  if (last_write_failed_) db_->Resume().PermitUncheckedError();
+  if (read_only_) db_->Resume().PermitUncheckedError();
   const rocksdb::Status status = db_->Write({}, &batch);
-  last_write_failed_ = !status.ok();
+  read_only_ = !status.ok();
   if (!status.ok()) ++write_errors_;
   return ToAbsl(status);
 }
@@ -316,6 +316,12 @@ absl::Status EntryStore::Put(const IdRecord& id, const EntryRecord& entry,
     batch.Delete(vectors_, key);
     batch.Put(debts_, key, "");
   }
+  return Write(batch);
+}
+
+absl::Status EntryStore::TryToWrite() {
+  rocksdb::WriteBatch batch;
+  batch.Put(default_, kFormatKey, kFormat);
   return Write(batch);
 }
 

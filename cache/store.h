@@ -114,6 +114,8 @@ class EntryStore {
   absl::Status ForgiveDebt(const std::string& key);
   absl::Status UpdateIds(const std::vector<std::pair<std::string, IdRecord>>& ids);
   absl::Status Remove(const std::vector<KeyAndId>& entries);
+  // Writes next to nothing, to see whether that goes.
+  absl::Status TryToWrite();
 
   std::optional<EntryRecord> Get(const std::string& key) const;
   std::optional<IdRecord> FindId(const std::string& id) const;
@@ -145,6 +147,7 @@ class EntryStore {
   std::filesystem::path derived_directory() const;
 
   uint64_t bytes_on_disk() const;
+  bool read_only() const { return read_only_; }  // the last write failed
   uint64_t write_errors() const { return write_errors_; }
   uint64_t read_errors() const { return read_errors_; }  // damaged values, unreadable files
 
@@ -183,7 +186,7 @@ class EntryStore {
   rocksdb::ColumnFamilyHandle* ids_ = nullptr;
   rocksdb::ColumnFamilyHandle* debts_ = nullptr;
   std::mutex write_mutex_;
-  bool last_write_failed_ = false;  // guarded by write_mutex_
+  std::atomic<bool> read_only_ = false;
   std::atomic<uint64_t> write_errors_ = 0;
   mutable std::atomic<uint64_t> read_errors_ = 0;
 };

@@ -270,6 +270,15 @@ void AdminService::FillCacheStats(v1::GetCacheStatsResponse& response) const {
   response.set_queued(stats.urgent_queued + stats.normal_queued);
   response.set_embedder(stats.embedder);
   response.set_degraded(stats.degraded);
+  response.set_ready(stats.ready);
+  response.set_indexed(stats.indexed);
+  response.set_index_bytes(stats.index_bytes);
+  response.set_pending(stats.debts);
+  response.set_text_bytes(stats.entry_bytes);
+  response.set_not_stored(stats.not_stored);
+  response.set_evicted(stats.evicted);
+  response.set_expired(stats.expired);
+  response.set_read_only(stats.read_only);
 }
 
 }  // namespace holdfast::server

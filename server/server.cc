@@ -60,8 +60,14 @@ std::vector<resilience::TargetOptions> Targets(const Config& config) {
 cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
   cache::SemanticCacheOptions options;
   options.directory = std::filesystem::path(config.data_dir) / "cache";
+  options.max_entries = static_cast<size_t>(config.cache.max_entries);
+  options.max_bytes = config.cache.max_bytes;
+  options.max_entry_bytes = config.cache.max_entry_bytes;
+  options.index_memory = config.cache.index_memory;
+  // What no route serves any more is removed; of routes that are gone, as late as any.
   core::Duration longest{};
   for (const resilience::Route& route : config.routes) {
+    options.route_retention[route.name] = route.cache.max_age;
     longest = std::max(longest, route.cache.max_age);
   }
   options.retention = longest;

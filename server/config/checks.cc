@@ -106,6 +106,13 @@ void CheckServer(const Config& config, Reader& reader) {
   if (config.embedder.kind == EmbedderOptions::Kind::kHash && reader.Written("embedder.model")) {
     reader.FailKey("embedder.model", "cannot take effect: embedder.kind is hash");
   }
+  if (config.cache.max_entry_bytes > config.cache.max_bytes) {
+    const bool named = reader.Written("cache.max_entry_bytes");
+    reader.FailKey(named ? "cache.max_entry_bytes" : "cache.max_bytes",
+                   "cannot take effect: max_entry_bytes (" +
+                       FormatSize(config.cache.max_entry_bytes) + ") must be at most max_bytes (" +
+                       FormatSize(config.cache.max_bytes) + ")");
+  }
   if (config.limits.prompt_text > config.limits.request) {
     const bool named = reader.Written("limits.prompt_text");
     reader.FailKey(named ? "limits.prompt_text" : "limits.request",

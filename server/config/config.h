@@ -42,6 +42,10 @@ struct EmbedderOptions {
 // What holds for the whole cache; the rest is each route's.
 struct CacheConfig {
   core::Duration now_max_age = std::chrono::minutes(10);  // of answers to questions about now
+  int64_t max_entries = 1'000'000;
+  uint64_t max_bytes = uint64_t{8} << 30;        // of questions and answers
+  uint64_t max_entry_bytes = 256 << 10;          // of one question and its answer
+  uint64_t index_memory = uint64_t{1536} << 20;  // about how much memory its vectors take
 };
 
 // One model at one provider entry: the provider's settings with the model's own laid over them.

@@ -65,15 +65,14 @@ Type<Duration> Time(Duration most, bool zero = false) {
   return type;
 }
 
-Type<uint64_t> Bytes() {
-  constexpr uint64_t kMost = 1 << 30;
+Type<uint64_t> Bytes(uint64_t most = 1 << 30) {
   Type<uint64_t> type;
   type.name = "size";
-  type.range = ">= 1, <= " + FormatSize(kMost);
-  type.parse = [](const std::string& text, uint64_t& out) -> std::string {
+  type.range = ">= 1, <= " + FormatSize(most);
+  type.parse = [most](const std::string& text, uint64_t& out) -> std::string {
     const auto parsed = ParseSize(text);
     if (!parsed) return "must be a size such as 512KiB, 16MiB, 3MB or a number of bytes";
-    if (*parsed < 1 || *parsed > kMost) return "must be within 1 and " + FormatSize(kMost);
+    if (*parsed < 1 || *parsed > most) return "must be within 1 and " + FormatSize(most);
     out = *parsed;
     return "";
   };
@@ -777,9 +776,20 @@ const Schema<EmbedderOptions>& EmbedderSchema() {
 
 const Schema<CacheConfig>& CacheConfigSchema() {
   using C = CacheConfig;
+  constexpr uint64_t kMostBytes = uint64_t{1} << 50;
   static const Schema<C> kSchema = {
       Value<C>("now_max_age", AT(now_max_age), Time(hours(24 * 3650)),
                "How old an answer to a question about now (today, latest, weather) may be."),
+      Value<C>("max_entries", AT(max_entries), Whole<int64_t>(1, 1'000'000'000),
+               "Entries that are kept. Past it the least useful go."),
+      Value<C>("max_bytes", AT(max_bytes), Bytes(kMostBytes),
+               "Questions and answers of all entries together. Past it the least useful go."),
+      Value<C>("max_entry_bytes", AT(max_entry_bytes), Bytes(),
+               "One question with its answer; what is larger is not stored. At most `max_bytes`."),
+      Value<C>(
+          "index_memory", AT(index_memory), Bytes(kMostBytes),
+          "About how much memory the vectors take, 1.1 GiB for a million. Past it those of the "
+          "scopes that were not used for longest are dropped, and loaded again when needed."),
   };
   return kSchema;
 }

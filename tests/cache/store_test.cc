@@ -370,10 +370,13 @@ TEST(EntryStore, AFullDiskIsAnErrorThatPassesByItself) {
     EXPECT_TRUE(absl::IsResourceExhausted(Put(*store, Key("t", "2"), "2")));
     EXPECT_FALSE(Put(*store, Key("t", "3"), "3").ok());
     EXPECT_EQ(store->write_errors(), 2u);
+    EXPECT_TRUE(store->read_only());
     EXPECT_TRUE(store->Get(Key("t", "1"))) << "reading goes on";
     EXPECT_FALSE(store->Get(Key("t", "2")));
     disk.full = false;
-    while (!Put(*store, Key("t", "4"), "4").ok()) std::this_thread::yield();
+    while (!store->TryToWrite().ok()) std::this_thread::yield();
+    EXPECT_FALSE(store->read_only());
+    ASSERT_TRUE(Put(*store, Key("t", "4"), "4").ok());
   }
   auto store = EntryStore::Open(path, kNow);
   EXPECT_EQ(store->problem(), "");

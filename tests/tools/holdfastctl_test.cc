@@ -561,6 +561,9 @@ TEST(RenderTest, CacheStatsShowFaultsInRed) {
   EXPECT_THAT(text, HasSubstr("on disk           2 KiB\n"));
   EXPECT_THAT(text, HasSubstr("write errors      \x1b[31m1\x1b[0m\n"));
   EXPECT_THAT(text, HasSubstr("read errors       0\n"));
+  EXPECT_THAT(text, HasSubstr("loading  "));
+  stats.set_ready(true);
+  EXPECT_THAT(RenderCacheStats(stats, kColoured), Not(HasSubstr("loading")));
 }
 
 // ---- Errors

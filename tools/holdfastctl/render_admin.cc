@@ -198,9 +198,14 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
     add(name, std::to_string(value), value > 0 ? Colour::kRed : Colour::kPlain);
   };
   if (!stats.degraded().empty()) add("degraded", stats.degraded(), Colour::kRed);
+  if (stats.read_only()) add("read-only", "the last write failed", Colour::kRed);
+  if (!stats.ready()) add("loading", "lookups see part of the entries", Colour::kYellow);
   count("entries", stats.entries());
+  count("  in memory", stats.indexed());
+  count("  without vector", stats.pending());
   count("scopes", stats.scopes());
   add("on disk", BytesText(stats.bytes()), Colour::kPlain);
+  add("in memory", BytesText(stats.index_bytes()), Colour::kPlain);
   count("lookups", stats.lookups());
   count("  hits", stats.hits());
   count("  misses", stats.misses());
@@ -208,6 +213,9 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
   count("stores", stats.stores());
   count("  waiting", stats.queued());
   fault("  dropped", stats.dropped());
+  count("  refused", stats.not_stored());
+  count("evicted", stats.evicted());
+  count("expired", stats.expired());
   fault("rejected vectors", stats.rejected_vectors());
   fault("read errors", stats.read_errors());
   fault("write errors", stats.write_errors());

@@ -604,6 +604,11 @@ TEST(ConfigLoaderTest, NamesAndTargets) {
 }
 
 TEST(ConfigLoaderTest, Limits) {
+  EXPECT_THAT(Faults("cache: {max_entry_bytes: 1025, max_bytes: 1024}\n" + kMinimal),
+              ElementsAre(StartsWith("t.yaml:1:26: cache.max_entry_bytes: cannot take effect")));
+  EXPECT_THAT(Faults("cache: {max_bytes: 1024}\n" + kMinimal),
+              ElementsAre(StartsWith("t.yaml:1:20: cache.max_bytes: cannot take effect")));
+  EXPECT_THAT(Faults("cache: {max_entry_bytes: 1024, max_bytes: 1024}\n" + kMinimal), IsEmpty());
   EXPECT_THAT(Faults("limits: {prompt_text: 1025, request: 1024}\n" + kMinimal),
               ElementsAre(StartsWith("t.yaml:1:23: limits.prompt_text: cannot take effect")));
   EXPECT_THAT(Faults("limits: {prompt_text: 1024, request: 1024}\n" + kMinimal), IsEmpty());
