@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/generate_reactor.h"
+#include "server/stream_reactor.h"
 
 namespace holdfast::server {
 
@@ -40,14 +41,26 @@ void LiveCalls::WaitForQuiet(core::Duration quiet, core::SteadyTime until) const
 }
 
 GenerateService::GenerateService(const RequestReader& reader, core::Random& random, RequestLog& log,
-                                 std::vector<Lane> lanes)
-    : reader_(reader), random_(random), log_(log), lanes_(std::move(lanes)) {}
+                                 std::vector<Lane> lanes, StreamLimits stream_limits)
+    : reader_(reader),
+      random_(random),
+      log_(log),
+      lanes_(std::move(lanes)),
+      stream_limits_(stream_limits) {}
 
 grpc::ServerUnaryReactor* GenerateService::Generate(grpc::CallbackServerContext* context,
                                                     const grpc::ByteBuffer* request,
                                                     grpc::ByteBuffer* response) {
-  Lane& lane = lanes_[next_lane_.fetch_add(1, std::memory_order_relaxed) % lanes_.size()];
-  return new GenerateReactor(*this, lane, *context, *request, *response);
+  return new GenerateReactor(*this, NextLane(), *context, *request, *response);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateService::GenerateStream(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return new StreamReactor(*this, NextLane(), *context, *request);
+}
+
+Lane& GenerateService::NextLane() {
+  return lanes_[next_lane_.fetch_add(1, std::memory_order_relaxed) % lanes_.size()];
 }
 
 void GenerateService::Hurry() {

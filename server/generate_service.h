@@ -63,17 +63,29 @@ struct Lane {
   std::stop_source hurry;  // the server drains; requested on the loop's thread
 };
 
+// What one stream may hold back for its reader.
+struct StreamLimits {
+  // Waiting bytes at which its provider is no longer read, and those at which it is again.
+  size_t high_water = 64 << 10;
+  size_t low_water = 16 << 10;
+  // How long a whole answer waits for a reader that does not read.
+  core::Duration max_pause = std::chrono::seconds(60);
+};
+
 class GenerateService final
-    : public v1::GenerateService::WithRawCallbackMethod_Generate<v1::GenerateService::Service> {
+    : public v1::GenerateService::WithRawCallbackMethod_Generate<
+          v1::GenerateService::WithRawCallbackMethod_GenerateStream<v1::GenerateService::Service>> {
  public:
   // `lanes` is never empty.
   GenerateService(const RequestReader& reader, core::Random& random, RequestLog& log,
-                  std::vector<Lane> lanes);
+                  std::vector<Lane> lanes, StreamLimits stream_limits = {});
 
   // Raw bytes, since protobuf's own parsing would hide from the caller which field is at fault.
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
 
   // From now on new calls get UNAVAILABLE, SHUTTING_DOWN.
   void RefuseNewCalls() { refusing_ = true; }
@@ -81,14 +93,19 @@ class GenerateService final
   void Hurry();
 
   LiveCalls& live_calls() { return live_calls_; }
+  RequestLog& log() { return log_; }
+  const StreamLimits& stream_limits() const { return stream_limits_; }
 
  private:
-  friend class GenerateReactor;
+  friend class GenerateCall;
+
+  Lane& NextLane();
 
   const RequestReader& reader_;
   core::Random& random_;
   RequestLog& log_;
   std::vector<Lane> lanes_;
+  const StreamLimits stream_limits_;
   std::atomic<size_t> next_lane_ = 0;
   std::atomic<bool> refusing_ = false;
   LiveCalls live_calls_;

@@ -94,6 +94,17 @@ v1::Attempt ToProto(const core::AttemptRecord& record) {
   return out;
 }
 
+v1::CacheHit ToProto(const core::CacheHit& hit) {
+  v1::CacheHit out;
+  out.set_similarity(hit.similarity);
+  out.set_threshold(hit.threshold);
+  *out.mutable_age() = ToProto(hit.age);
+  *out.mutable_created_at() = ToProto(hit.created_at);
+  *out.mutable_made_by() = ToProto(core::TargetName{hit.provider, hit.model});
+  out.set_entry_id(hit.entry_id);
+  return out;
+}
+
 std::optional<core::Duration> FromProto(const google::protobuf::Duration& duration) {
   constexpr int64_t kMaxSeconds = 315'576'000'000;
   constexpr int64_t kFits = INT64_MAX / kNanosPerSecond - 1;

@@ -19,6 +19,7 @@ v1::Usage ToProto(const core::Usage& usage);
 v1::Degradation ToProto(core::Degradation degradation);
 v1::FinishReason ToProto(core::FinishReason reason);
 v1::Attempt ToProto(const core::AttemptRecord& record);
+v1::CacheHit ToProto(const core::CacheHit& hit);
 
 // As google.protobuf.Duration says it may be; none if it is no valid one. What int64 nanoseconds
 // cannot hold becomes the greatest or least that they can.

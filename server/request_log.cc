@@ -84,6 +84,10 @@ void RequestLog::WarnDegraded(const RequestInfo& info, const core::Answer& answe
   log_.Write(Log::Level::kWarning, "degraded_answer", fields);
 }
 
+void RequestLog::OnReaderTooSlow(const RequestInfo& info) {
+  log_.Write(Log::Level::kWarning, "reader_too_slow", Who(info));
+}
+
 void RequestLog::OnBreaker(const core::TargetName& target, const resilience::BreakerEvent& event) {
   LogFields fields;
   AddTarget(fields, target);

@@ -34,6 +34,9 @@ class RequestLog final : public resilience::Observer {
   // The one line of a request that never reached the engine.
   void OnRejected(const RequestInfo& info, const core::Error& error, core::Duration used);
 
+  // A whole answer, logged as such, that its caller did not read.
+  void OnReaderTooSlow(const RequestInfo& info);
+
   void OnBreaker(const core::TargetName& target, const resilience::BreakerEvent& event);
 
   // resilience::Observer

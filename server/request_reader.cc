@@ -101,6 +101,7 @@ class MessageReader {
     ReadCache(in.cache());
     ReadWorstAcceptable(in.worst_acceptable());
     ReadIdentity(in);
+    ReadStream(in.stream());
     CheckPromptSize();
     if (rejection_) return Conclude();
     if (in.cache().mode() == v1::CacheControl::MODE_PREFER) RefusePrefer();
@@ -471,6 +472,27 @@ class MessageReader {
     }
   }
 
+  void ReadStream(const v1::StreamOptions& in) {
+    core::StreamOptions& stream = request_.stream;
+    switch (in.on_break()) {
+      case v1::ON_BREAK_UNSPECIFIED:
+        break;
+      case v1::ON_BREAK_CONTINUE:
+        stream.on_break = core::OnBreak::kContinue;
+        break;
+      case v1::ON_BREAK_RESTART:
+        stream.on_break = core::OnBreak::kRestart;
+        break;
+      case v1::ON_BREAK_PARTIAL:
+        stream.on_break = core::OnBreak::kPartial;
+        break;
+      default:
+        return Fault("stream.on_break", "is unknown");
+    }
+    if (in.has_hedge()) stream.hedge = in.hedge();
+    stream.assembled_message = in.assembled_message();
+  }
+
   void CheckPromptSize() {
     const uint64_t bytes = core::MeasurePrompt(request_).text_bytes;
     if (bytes <= limits_.prompt_text) return;
@@ -531,7 +553,8 @@ std::string Flatten(const grpc::ByteBuffer& bytes) {
 RequestReader::RequestReader(RequestLimits limits, std::set<std::string> routes)
     : limits_(limits), routes_(std::move(routes)) {}
 
-Reading RequestReader::Read(const grpc::ByteBuffer& bytes, std::string tenant) const {
+Reading RequestReader::Read(const grpc::ByteBuffer& bytes, std::string tenant,
+                            bool streamed) const {
   Reading reading;
   reading.request.tenant = std::move(tenant);
   if (bytes.Length() > limits_.request) {
@@ -550,6 +573,7 @@ Reading RequestReader::Read(const grpc::ByteBuffer& bytes, std::string tenant) c
     }
     invalid_utf8 = *std::move(found);
   }
+  if (!streamed) message.clear_stream();
   MessageReader(limits_, routes_, std::move(invalid_utf8), reading).Read(message);
   return reading;
 }

@@ -48,7 +48,8 @@ class RequestReader {
   RequestReader(RequestLimits limits, std::set<std::string> routes);
 
   // `tenant` is checked by ReadTenant. The request's id is left empty if the caller gave none.
-  Reading Read(const grpc::ByteBuffer& bytes, std::string tenant) const;
+  // `streamed`: the options of a stream are read too; for Generate they are not there.
+  Reading Read(const grpc::ByteBuffer& bytes, std::string tenant, bool streamed = false) const;
 
   // The route that the request names, by a look at its first bytes only: where encoders put it.
   // Costs the same for any prompt. "default" if it is not there; may be none of the routes.

@@ -59,17 +59,6 @@ v1::Message WriteMessage(core::Answer& answer) {
   return message;
 }
 
-v1::CacheHit WriteCacheHit(const core::CacheHit& hit) {
-  v1::CacheHit out;
-  out.set_similarity(hit.similarity);
-  out.set_threshold(hit.threshold);
-  *out.mutable_age() = ToProto(hit.age);
-  *out.mutable_created_at() = ToProto(hit.created_at);
-  *out.mutable_made_by() = ToProto(core::TargetName{hit.provider, hit.model});
-  out.set_entry_id(hit.entry_id);
-  return out;
-}
-
 // Whole milliseconds, upwards: a client that waits so long does not come too early.
 int64_t CeilMillis(core::Duration duration) {
   const auto millis = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
@@ -185,7 +174,7 @@ v1::GenerateResponse WriteResponse(std::string request_id, core::Result result) 
   out.set_partial(answer.degradation == core::Degradation::kPartial);
   out.set_notice(ToUtf8(std::move(answer.notice)));
   if (answer.served_by) *out.mutable_served_by() = ToProto(*answer.served_by);
-  if (answer.cache_hit) *out.mutable_cache_hit() = WriteCacheHit(*answer.cache_hit);
+  if (answer.cache_hit) *out.mutable_cache_hit() = ToProto(*answer.cache_hit);
   out.mutable_attempts()->Reserve(static_cast<int>(result.attempts.size()));
   for (const core::AttemptRecord& record : result.attempts) *out.add_attempts() = ToProto(record);
   out.set_cost_usd(result.cost_usd);

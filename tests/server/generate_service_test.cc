@@ -1,10 +1,8 @@
+// What Generate and GenerateStream must do alike, each test by both; then what is Generate's alone.
+
 #include "server/generate_service.h"
 
-#include <unistd.h>
-
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 #include <future>
 #include <memory>
 #include <random>
@@ -12,18 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "core/wait.h"
 #include "gmock/gmock.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
-#include "providers/http/curl_loop.h"
-#include "resilience/admission.h"
-#include "server/generate_reactor.h"
-#include "server/listener.h"
-#include "server/response_writer.h"
+#include "server/generate_call.h"
 #include "tests/fakes/fake_loop.h"
-#include "tests/server/grpc_client.h"
+#include "tests/server/service_fixture.h"
 
 namespace holdfast::server {
 namespace {
@@ -31,146 +22,29 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
-using namespace std::chrono_literals;
 
-constexpr char kMethod[] = "/holdfast.v1.GenerateService/Generate";
-constexpr int kLoops = 2;
-
-core::Result Answered(const std::string& text) {
-  core::Answer answer;
-  answer.text = text;
-  core::Result result;
-  result.value = answer;
-  return result;
-}
-
-core::Result Failed(core::Error error) {
-  core::Result result;
-  result.value = std::move(error);
-  return result;
-}
-
-core::Task<core::Result> Return(core::Result result) { co_return result; }
-
-core::Task<core::Result> SleepThenReturn(core::Loop* loop, core::Duration delay,
-                                         std::stop_token stop, core::Result result) {
-  core::Task<bool> sleep = core::Sleep(*loop, loop->Now() + delay, stop);
-  const bool slept = co_await std::move(sleep);
-  if (slept) co_return result;
-  co_return Failed({.code = core::ErrorCode::kCancelled, .reason = "CANCELLED"});
-}
-
-template <typename T>
-std::optional<T> Detail(const grpc::Status& status) {
-  google::rpc::Status rpc;
-  if (!rpc.ParseFromString(status.error_details())) return std::nullopt;
-  for (const auto& any : rpc.details()) {
-    T detail;
-    if (any.UnpackTo(&detail)) return detail;
-  }
-  return std::nullopt;
-}
-
-v1::GenerateRequest Question(const std::string& text = "why?") {
-  v1::GenerateRequest request;
-  request.add_messages()->set_role("user");
-  request.mutable_messages(0)->set_content(text);
-  return request;
-}
-
-class GenerateServiceTest : public ::testing::Test {
+class GenerateServiceTest : public ServiceFixture, public ::testing::WithParamInterface<bool> {
  protected:
-  using Engine =
-      std::function<core::Task<core::Result>(core::Loop&, core::Request, resilience::CallContext)>;
-
-  void SetUp() override {
-    log_path_ = std::filesystem::path(::testing::TempDir()) /
-                ("holdfast-log-" + std::to_string(::getpid()));
-    std::filesystem::remove(log_path_);
-    log_ = *Log::Open({.format = LogOptions::Format::kJson, .file = log_path_});
-    request_log_ = std::make_unique<RequestLog>(*log_);
-  }
-
-  void Serve(Engine engine, resilience::AdmissionOptions admission = {}) {
-    engine_ = std::move(engine);
-    admission_ = std::make_unique<resilience::Admission>(admission);
-    std::vector<Lane> lanes;
-    for (int i = 0; i < kLoops; ++i) {
-      loops_.push_back(std::make_unique<providers::CurlLoop>(clock_));
-      core::Loop& loop = *loops_.back();
-      lanes.push_back({.loop = loop,
-                       .enter =
-                           [this, &loop](std::string, resilience::CallContext context) {
-                             return admission_->Enter(loop, 10s, context.cancelled);
-                           },
-                       .run =
-                           [this, &loop](core::Request request, resilience::CallContext context,
-                                         Lane::Ticket ticket, core::AnswerStream*) {
-                             return Run(loop, std::move(request), std::move(context),
-                                        std::move(ticket));
-                           },
-                       .hurry = {}});
-    }
-    service_ = std::make_unique<GenerateService>(reader_, random_, *request_log_, lanes);
-    listener_ = *Listen(*service_, "holdfast.v1.GenerateService", "127.0.0.1:0", 8 << 20);
-    channel_ = grpc::CreateChannel(listener_.address, grpc::InsecureChannelCredentials());
-    stub_ = v1::GenerateService::NewStub(channel_);
-  }
-
-  core::Task<core::Result> Run(core::Loop& loop, core::Request request,
-                               resilience::CallContext context, Lane::Ticket ticket) {
-    EXPECT_TRUE(loop.InLoop());
-    EXPECT_TRUE(ticket.has_value());
-    core::Task<core::Result> run = engine_(loop, std::move(request), std::move(context));
-    co_return co_await std::move(run);
+  const char* method() const {
+    return GetParam() ? "/holdfast.v1.GenerateService/GenerateStream"
+                      : "/holdfast.v1.GenerateService/Generate";
   }
 
   grpc::Status Call(const v1::GenerateRequest& request, v1::GenerateResponse* response = nullptr,
                     grpc::ClientContext* context = nullptr) {
     grpc::ClientContext own;
     v1::GenerateResponse ignored;
-    return stub_->Generate(context ? context : &own, request, response ? response : &ignored);
+    if (context == nullptr) context = &own;
+    if (response == nullptr) response = &ignored;
+    if (!GetParam()) return stub_->Generate(context, request, response);
+    testing::Assembled assembled;
+    const grpc::Status status = testing::ReadStream(*stub_, *context, request, assembled);
+    *response = assembled.Response();
+    return status;
   }
-
-  std::string StopAndReadLog() {
-    Stop();
-    std::ifstream file(log_path_);
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
-
-  void Stop() {
-    if (!listener_.server) return;
-    listener_.server->Shutdown(std::chrono::system_clock::now());
-    EXPECT_TRUE(service_->live_calls().WaitForNone(clock_.Now() + 20s));
-    listener_.server.reset();
-    for (const auto& loop : loops_) loop->Stop();
-    request_log_.reset();
-    log_.reset();
-  }
-
-  void TearDown() override {
-    Stop();
-    std::filesystem::remove(log_path_);
-  }
-
-  const core::SystemClock clock_;
-  core::SeededRandom random_{1};
-  std::filesystem::path log_path_;
-  std::unique_ptr<Log> log_;
-  std::unique_ptr<RequestLog> request_log_;
-  const RequestReader reader_{{.prompt_text = 1 << 20, .request = 2 << 20}, {"default"}};
-  Engine engine_;
-  std::unique_ptr<resilience::Admission> admission_;
-  std::vector<std::unique_ptr<providers::CurlLoop>> loops_;
-  std::unique_ptr<GenerateService> service_;
-  Listener listener_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::GenerateService::Stub> stub_;
 };
 
-TEST_F(GenerateServiceTest, AnswersOnTheLoop) {
+TEST_P(GenerateServiceTest, AnswersOnTheLoop) {
   std::atomic<int> with_default = 0;
   Serve([&](core::Loop&, core::Request request, resilience::CallContext context) {
     if (request.tenant == "default" && !context.deadline && !context.call_id.empty()) {
@@ -188,7 +62,7 @@ TEST_F(GenerateServiceTest, AnswersOnTheLoop) {
   EXPECT_EQ(with_default, 4);
 }
 
-TEST_F(GenerateServiceTest, TheCallersIdTenantAndDeadlineArrive) {
+TEST_P(GenerateServiceTest, TheCallersIdTenantAndDeadlineArrive) {
   std::promise<core::Request> got;
   std::promise<core::Duration> left;
   Serve([&](core::Loop&, core::Request request, resilience::CallContext context) {
@@ -210,7 +84,7 @@ TEST_F(GenerateServiceTest, TheCallersIdTenantAndDeadlineArrive) {
   EXPECT_LE(deadline, 101s);
 }
 
-TEST_F(GenerateServiceTest, BadTenants) {
+TEST_P(GenerateServiceTest, BadTenants) {
   Serve([&](core::Loop&, core::Request, resilience::CallContext) { return Return(Answered("x")); });
   const auto call = [&](const std::vector<std::string>& tenants) {
     grpc::ClientContext context;
@@ -228,7 +102,7 @@ TEST_F(GenerateServiceTest, BadTenants) {
   }
 }
 
-TEST_F(GenerateServiceTest, InvalidRequestReachesNobody) {
+TEST_P(GenerateServiceTest, InvalidRequestReachesNobody) {
   std::atomic<int> calls = 0;
   Serve([&](core::Loop&, core::Request, resilience::CallContext) {
     ++calls;
@@ -247,24 +121,24 @@ TEST_F(GenerateServiceTest, InvalidRequestReachesNobody) {
   EXPECT_EQ(calls, 0);
 }
 
-TEST_F(GenerateServiceTest, BytesThatStubsRefuseToSend) {
+TEST_P(GenerateServiceTest, BytesThatStubsRefuseToSend) {
   Serve([&](core::Loop&, core::Request, resilience::CallContext) { return Return(Answered("x")); });
   std::string bytes = Question("sad \x01").SerializeAsString();
   bytes[bytes.find('\x01')] = '\xFF';
-  grpc::Status status = testing::CallRaw(channel_, kMethod, bytes);
+  grpc::Status status = testing::CallRaw(channel_, method(), bytes);
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
   const auto bad = Detail<google::rpc::BadRequest>(status);
   ASSERT_TRUE(bad);
   EXPECT_EQ(bad->field_violations(0).field(), "messages[0].content");
   EXPECT_EQ(bad->field_violations(0).description(), "is not valid UTF-8");
 
-  status = testing::CallRaw(channel_, kMethod, "\x12\x7F");
+  status = testing::CallRaw(channel_, method(), "\x12\x7F");
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
-  status = testing::CallRaw(channel_, kMethod, "");
+  status = testing::CallRaw(channel_, method(), "");
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
 }
 
-TEST_F(GenerateServiceTest, OverTheLimitsItIsWeWhoAnswer) {
+TEST_P(GenerateServiceTest, OverTheLimitsItIsWeWhoAnswer) {
   Serve([&](core::Loop&, core::Request request, resilience::CallContext) {
     return Return(Answered(std::to_string(core::MeasurePrompt(request).text_bytes)));
   });
@@ -279,7 +153,7 @@ TEST_F(GenerateServiceTest, OverTheLimitsItIsWeWhoAnswer) {
   }
 }
 
-TEST_F(GenerateServiceTest, CompressedRequests) {
+TEST_P(GenerateServiceTest, CompressedRequests) {
   Serve([&](core::Loop&, core::Request request, resilience::CallContext) {
     return Return(Answered(std::to_string(core::MeasurePrompt(request).text_bytes)));
   });
@@ -290,7 +164,7 @@ TEST_F(GenerateServiceTest, CompressedRequests) {
   EXPECT_EQ(response.message().content(), "100000");
 }
 
-TEST_F(GenerateServiceTest, LargeTrailersReachRealClients) {
+TEST_P(GenerateServiceTest, LargeTrailersReachRealClients) {
   std::string umlauts;
   for (int i = 0; i < 256; ++i) umlauts += "\xC3\xA4";
   Serve([&](core::Loop&, core::Request, resilience::CallContext) {
@@ -311,10 +185,9 @@ TEST_F(GenerateServiceTest, LargeTrailersReachRealClients) {
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxTrailerBytes);
   const auto channel =
       grpc::CreateCustomChannel(listener_.address, grpc::InsecureChannelCredentials(), arguments);
-  const auto stub = v1::GenerateService::NewStub(channel);
+  stub_ = v1::GenerateService::NewStub(channel);
   grpc::ClientContext context;
-  v1::GenerateResponse response;
-  const grpc::Status status = stub->Generate(&context, Question(), &response);
+  const grpc::Status status = Call(Question(), nullptr, &context);
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
   const auto failed = Detail<v1::FailedAttempts>(status);
   ASSERT_TRUE(failed);
@@ -329,7 +202,7 @@ TEST_F(GenerateServiceTest, LargeTrailersReachRealClients) {
   EXPECT_EQ(context.GetServerTrailingMetadata().find(kPushbackTrailer)->second, "5000");
 }
 
-TEST_F(GenerateServiceTest, ShedCallsAreNeitherReadNorRun) {
+TEST_P(GenerateServiceTest, ShedCallsAreNeitherReadNorRun) {
   std::atomic<int> runs = 0;
   std::promise<void> running;
   Serve(
@@ -355,7 +228,7 @@ TEST_F(GenerateServiceTest, ShedCallsAreNeitherReadNorRun) {
   EXPECT_EQ(runs, 1);
 }
 
-TEST_F(GenerateServiceTest, CancellingStopsTheEngine) {
+TEST_P(GenerateServiceTest, CancellingStopsTheEngine) {
   std::promise<void> running;
   std::promise<void> stopped;
   Serve([&](core::Loop& loop, core::Request, resilience::CallContext context) {
@@ -382,7 +255,7 @@ TEST_F(GenerateServiceTest, CancellingStopsTheEngine) {
 }
 
 // Finish twice ends the process inside gRPC; without Finish a call never leaves live_calls.
-TEST_F(GenerateServiceTest, AThousandRandomCancels) {
+TEST_F(ServiceFixture, AThousandRandomCancels) {
   constexpr int kCalls = 1000;
   std::atomic<uint32_t> turn = 0;
   Serve([&](core::Loop& loop, core::Request, resilience::CallContext context) {
@@ -419,7 +292,7 @@ TEST_F(GenerateServiceTest, AThousandRandomCancels) {
   EXPECT_EQ(admission_->in_progress(), 0);
 }
 
-TEST_F(GenerateServiceTest, RefusesNewCallsWhileOldOnesGoOn) {
+TEST_P(GenerateServiceTest, RefusesNewCallsWhileOldOnesGoOn) {
   std::promise<void> running;
   Serve([&](core::Loop& loop, core::Request, resilience::CallContext context) {
     running.set_value();
@@ -438,7 +311,7 @@ TEST_F(GenerateServiceTest, RefusesNewCallsWhileOldOnesGoOn) {
   EXPECT_EQ(first.error_code(), grpc::CANCELLED);  // as the engine above ends when hurried
 }
 
-TEST_F(GenerateServiceTest, OneLineARequestAndNoPrompt) {
+TEST_P(GenerateServiceTest, OneLineARequestAndNoPrompt) {
   Serve([&](core::Loop&, core::Request request, resilience::CallContext) {
     core::AttemptRecord record;
     record.target = {"p", "m"};
@@ -488,6 +361,9 @@ TEST_F(GenerateServiceTest, OneLineARequestAndNoPrompt) {
   }
   EXPECT_EQ(lines, 5);  // two requests, a model unknown, a retry, a degraded answer
 }
+
+INSTANTIATE_TEST_SUITE_P(BothCalls, GenerateServiceTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "Stream" : "Unary"; });
 
 TEST(ToSteadyTest, DeadlinesOfEveryKind) {
   const testing::FakeClock clock;
