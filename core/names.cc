@@ -76,6 +76,10 @@ const char* Name(OutcomeKind kind) {
       return "timeout_shortened";
     case OutcomeKind::kOutOfTime:
       return "out_of_time";
+    case OutcomeKind::kPaused:
+      return "paused";
+    case OutcomeKind::kBeaten:
+      return "beaten";
     case OutcomeKind::kCancelled:
       return "cancelled";
   }

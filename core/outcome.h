@@ -32,6 +32,8 @@ enum class OutcomeKind {
   kTimeout,           // our connect, first-token or idle timer ran its configured length
   kTimeoutShortened,  // the same, cut shorter by plan, share or the caller's deadline
   kOutOfTime,         // content was flowing when the step's time or attempt_timeout ran out
+  kPaused,            // the caller did not read, so we did not either, for longer than is allowed
+  kBeaten,            // another attempt of a hedge brought content first
   kCancelled,         // the caller went away
 };
 

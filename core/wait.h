@@ -1,7 +1,7 @@
 #pragma once
 
-// The awaitables that suspend: Sleep and OneShot. All of them resume by Loop::Post, on the loop
-// they were made for.
+// The awaitables that suspend: Sleep, OneShot and Bell. All of them resume by Loop::Post, on the
+// loop they were made for.
 
 #include <coroutine>
 #include <memory>
@@ -46,6 +46,36 @@ class OneShot {
  private:
   Loop& loop_;
   std::optional<T> value_;
+  std::coroutine_handle<> waiter_;
+};
+
+// Wakes one coroutine, again and again: `co_await bell` returns once it was rung after the last
+// return. Rung on the loop's thread. Must outlive the wait.
+class Bell {
+ public:
+  explicit Bell(Loop& loop) : loop_(loop) {}
+  Bell(const Bell&) = delete;
+  Bell& operator=(const Bell&) = delete;
+
+  void Ring() {
+    rung_ = true;
+    if (waiter_) loop_.Post([waiter = std::exchange(waiter_, {})] { waiter.resume(); });
+  }
+
+  struct Awaiter {
+    Bell& bell;
+    bool await_ready() const { return bell.rung_; }
+    void await_suspend(std::coroutine_handle<> waiter) const {
+      HOLDFAST_CHECK(!bell.waiter_);
+      bell.waiter_ = waiter;
+    }
+    void await_resume() const { bell.rung_ = false; }
+  };
+  Awaiter operator co_await() { return Awaiter{*this}; }
+
+ private:
+  Loop& loop_;
+  bool rung_ = false;
   std::coroutine_handle<> waiter_;
 };
 

@@ -12,13 +12,26 @@ using core::SteadyTime;
 // After the finish reason only usage and the end of the stream can follow.
 constexpr core::Duration kTrailerWait = std::chrono::seconds(1);
 
-class TimedSink final : public core::AttemptSink {
+class TimedSink final : public core::AttemptSink, private core::Valve::Listener {
  public:
-  TimedSink(core::Loop& loop, AttemptLimits limits) : loop_(loop), limits_(std::move(limits)) {
+  TimedSink(core::Loop& loop, AttemptLimits limits, ContentListener* listener, bool commits,
+            core::Valve* valve)
+      : loop_(loop),
+        limits_(std::move(limits)),
+        listener_(listener),
+        commits_(commits),
+        valve_(valve) {
     end_.started = last_sign_ = loop_.Now();
+    if (valve_ != nullptr) {
+      valve_->Add(*this);
+      if (!valve_->open()) paused_since_ = loop_.Now();
+    }
     Arm();
   }
-  ~TimedSink() override { loop_.CancelTimer(timer_); }
+  ~TimedSink() override {
+    if (valve_ != nullptr) valve_->Remove(*this);
+    loop_.CancelTimer(timer_);
+  }
 
   std::stop_token stop_token() const { return stop_.get_token(); }
 
@@ -52,7 +65,8 @@ class TimedSink final : public core::AttemptSink {
     if (text.empty()) return;
     const bool first = !end_.has_content();
     end_.text += text;
-    Sign(first);
+    SignOfContent(first);
+    if (listener_ != nullptr) listener_->OnText(text);
   }
   void OnToolCall(int index, std::string_view id, std::string_view name,
                   std::string_view arguments) override {
@@ -62,7 +76,8 @@ class TimedSink final : public core::AttemptSink {
     if (!id.empty()) call.id = id;
     if (!name.empty()) call.name = name;
     call.arguments += arguments;
-    Sign(first);
+    SignOfContent(first);
+    if (listener_ != nullptr) listener_->OnToolCall(index, id, name, arguments);
   }
   void OnReasoning(size_t bytes) override {
     end_.reasoning_bytes += bytes;
@@ -100,13 +115,18 @@ class TimedSink final : public core::AttemptSink {
     }
     const AttemptTimeouts& timeouts = limits_.timeouts;
     const bool content = end_.has_content();
+    if (paused_since_) {
+      limit.Tighten(core::SaturatingAdd(*paused_since_, kMaxPause), OutcomeKind::kPaused);
+      limit.Tighten(limits_.end_by, content ? OutcomeKind::kOutOfTime : kShortened);
+      return limit;
+    }
     if (any_sign_) {
       limit.Tighten(core::SaturatingAdd(last_sign_, timeouts.idle), OutcomeKind::kTimeout);
     } else {
       limit.Tighten(After(timeouts.first_token), OutcomeKind::kTimeout);
       if (!connected_) limit.Tighten(After(timeouts.connect), OutcomeKind::kTimeout);
     }
-    if (timeouts.attempt) {
+    if (timeouts.attempt && !(content && commits_)) {
       limit.Tighten(After(*timeouts.attempt),
                     content ? OutcomeKind::kOutOfTime : OutcomeKind::kTimeout);
     }
@@ -118,7 +138,26 @@ class TimedSink final : public core::AttemptSink {
     return limit;
   }
 
-  SteadyTime After(core::Duration d) const { return core::SaturatingAdd(end_.started, d); }
+  SteadyTime After(core::Duration d) const {
+    return core::SaturatingAdd(end_.started + stood_still_, d);
+  }
+
+  void OnValve(bool open) override {
+    const SteadyTime now = loop_.Now();
+    if (open && paused_since_) {
+      stood_still_ += now - *paused_since_;
+      last_sign_ += now - *paused_since_;
+      paused_since_.reset();
+    } else if (!open) {
+      paused_since_ = now;
+    }
+    Arm();
+  }
+
+  void SignOfContent(bool first) {
+    Sign(first);
+    if (first) end_.first_content_after = last_sign_ - end_.started;
+  }
 
   // Content or reasoning has come. Only the first of a kind changes which limits apply; later ones
   // only move the idle limit on, which the timer finds out when it fires.
@@ -148,6 +187,8 @@ class TimedSink final : public core::AttemptSink {
         return "no connection, no first token or no further token in time";
       case kShortened:
         return "no first token in the time that could be given";
+      case OutcomeKind::kPaused:
+        return "the caller did not read for too long";
       case OutcomeKind::kOutOfTime:
         return "the answer was under way when its time ran out";
       default:
@@ -168,12 +209,17 @@ class TimedSink final : public core::AttemptSink {
 
   core::Loop& loop_;
   const AttemptLimits limits_;
+  ContentListener* const listener_;
+  const bool commits_;
+  core::Valve* const valve_;
   std::stop_source stop_;
   std::optional<OutcomeKind> verdict_;
   core::TimerId timer_ = 0;
   bool connected_ = false;
   bool any_sign_ = false;
   SteadyTime last_sign_;
+  std::optional<SteadyTime> paused_since_;
+  core::Duration stood_still_{};
   std::optional<SteadyTime> finished_at_;
   AttemptEnd end_;
 };
@@ -182,11 +228,11 @@ class TimedSink final : public core::AttemptSink {
 
 core::Task<AttemptEnd> RunAttempt(core::Loop& loop, core::Provider& provider,
                                   const core::Request& request, core::Attempt attempt,
-                                  AttemptLimits limits, std::stop_token cancelled,
-                                  std::stop_token hurry) {
-  TimedSink sink(loop, std::move(limits));
-  std::stop_callback on_cancel(cancelled, [&] { sink.Interrupt(OutcomeKind::kCancelled); });
-  std::stop_callback on_hurry(hurry, [&] { sink.Hurry(); });
+                                  AttemptLimits limits, AttemptWiring wiring) {
+  TimedSink sink(loop, std::move(limits), wiring.listener, wiring.commits, attempt.valve);
+  std::stop_callback on_cancel(wiring.cancelled, [&] { sink.Interrupt(OutcomeKind::kCancelled); });
+  std::stop_callback on_hurry(wiring.hurry, [&] { sink.Hurry(); });
+  std::stop_callback on_beaten(wiring.beaten, [&] { sink.Interrupt(OutcomeKind::kBeaten); });
   attempt.stop = sink.stop_token();
   core::Outcome outcome = co_await provider.Stream(request, attempt, sink);
   co_return sink.Finish(std::move(outcome));

@@ -35,6 +35,14 @@ std::optional<double> LesserOf(std::optional<double> a, std::optional<double> b)
   return a ? a : b;
 }
 
+// What the caller of a stream says of hedging goes before what the route says.
+std::optional<HedgeOptions> HedgeOf(const Route& route, const core::Request& request,
+                                    bool streams) {
+  if (!streams || !request.stream.hedge) return route.hedge;
+  if (!*request.stream.hedge) return std::nullopt;
+  return route.hedge.value_or(HedgeOptions{});
+}
+
 // One of the waiters for a target's cooldown, of which there may be only so many.
 class CooldownWaiter {
  public:
@@ -52,16 +60,24 @@ class CooldownWaiter {
 
 }  // namespace
 
-Call::StepEnd Call::EndOf(std::string_view skip_reason) {
-  if (skip_reason == "inexpressible") return StepEnd::kInexpressible;
+Call::StepEnd Call::EndOfSkip(std::string_view reason) {
+  if (reason == "inexpressible") return StepEnd::kInexpressible;
   for (std::string_view limit : {"cooldown", "limiter", "cost", "no_price"}) {
-    if (skip_reason == limit) return StepEnd::kLimited;
+    if (reason == limit) return StepEnd::kLimited;
   }
   return StepEnd::kFailed;
 }
 
+Call::StepEnd Call::EndOf(const core::Outcome& outcome) {
+  using C = OutcomeRule::Cooldown;
+  const OutcomeRule& rule = RuleOf(outcome.kind);
+  if (rule.request_at_fault) return StepEnd::kRequestAtFault;
+  const bool limited = rule.cooldown == C::kRateLimit || rule.cooldown == C::kQuota;
+  return limited ? StepEnd::kLimited : StepEnd::kFailed;
+}
+
 Call::Call(Engine& engine, const core::Request& request, const CallContext& context,
-           LiveRoute& route)
+           LiveRoute& route, core::AnswerStream* stream)
     : engine_(engine),
       request_(request),
       context_(context),
@@ -72,14 +88,18 @@ Call::Call(Engine& engine, const core::Request& request, const CallContext& cont
       steps_(AcceptedSteps(options_, WorstOf(options_, request))),
       on_cancel_(context.cancelled, [this] { interrupt_.request_stop(); }),
       on_hurry_(context.hurry, [this] { interrupt_.request_stop(); }),
-      ends_(steps_, StepEnd::kUntried) {}
+      on_break_(request.stream.on_break.value_or(options_.on_break)),
+      hedge_(HedgeOf(options_, request, stream != nullptr)),
+      delivery_(stream, request),
+      ends_(steps_, StepEnd::kUntried),
+      tried_(steps_, 0) {}
 
 // ---------------------------------------------------------------------------------- the chain
 
 core::Task<void> Call::WalkChain() {
   while (true) {
     const int used_before = attempts_used_;
-    for (size_t i = 0; i < steps_ && !settled(); ++i) co_await TryTarget(i);
+    for (size_t i = 0; i < steps_ && !settled(); ++i) i = co_await TryTarget(i);
     if (settled()) co_return;
     if (NoneIsCapable()) co_return;
     if (attempts_used_ > used_before) break;
@@ -87,62 +107,110 @@ core::Task<void> Call::WalkChain() {
     if (settled()) co_return;
     if (!waited) break;
   }
-  if (refusal_) settled_ = std::move(*refusal_);
+  if (refusal_ && !delivery_.committed()) settled_ = std::move(*refusal_);
 }
 
-core::Task<void> Call::TryTarget(size_t index) {
-  const Step& step = options_.chain[index];
-  Target& target = route_.target(index);
-  if (std::string reason = WhyNot(step); !reason.empty()) {
-    ends_[index] = EndOf(reason);
-    Skip(step, std::move(reason));
-    co_return;
+// Returns the step it ended at: a hedge that was faster has gone further.
+core::Task<size_t> Call::TryTarget(size_t index) {
+  if (std::string reason = WhyNot(options_.chain[index]); !reason.empty()) {
+    ends_[index] = EndOfSkip(reason);
+    Skip(options_.chain[index], std::move(reason));
+    co_return index;
   }
-  StepRun run{.index = index, .end_by = plan_.chain_end()};
-  if (step.share) run.end_by = Now() + core::Scale(Remaining(), *step.share);
-
+  StepRun run = StartOf(index);
   Next next = Next::kAgain;
   while (next == Next::kAgain) {
     std::string denied = TimeIsUp() ? "no_time" : "";
     std::optional<Permits> permits;
-    if (denied.empty()) permits = Acquire(target, denied);
+    if (denied.empty()) permits = Acquire(route_.target(run.index), denied);
     if (!permits) {
       if (run.token) run.token->Refund();
-      if (run.number == 1) ends_[index] = EndOf(denied);
-      Skip(step, std::move(denied));
-      co_return;
+      if (run.number == 1) ends_[run.index] = EndOfSkip(denied);
+      Skip(options_.chain[run.index], std::move(denied));
+      co_return run.index;
     }
-    ++attempts_used_;
-    core::Attempt attempt;
-    attempt.idempotency_key = context_.call_id + "-" + std::to_string(index);
-    attempt.number = run.number;
-    const AttemptLimits limits{.timeouts = step.timeouts,
-                               .first_content_by = core::SaturatingAdd(Now(), GivenTo(run)),
-                               .end_by = run.end_by};
-    AttemptEnd end = co_await Attempt(step, target, std::move(attempt), limits, run.resent);
-    run.token.reset();
-    Report(target, std::move(*permits), end, run.number == 1);
-    next = AfterAttempt(run, end);
-    if (next == Next::kAgain) {
+    std::unique_ptr<Flight> flight;
+    if (MayHedge(run)) {
+      flight = co_await FlyHedged(std::move(run), std::move(*permits));
+    } else {
+      flight = Depart(std::move(run), std::move(*permits), {});
+      co_await Fly(*flight);
+    }
+    flight->run.token.reset();
+    Report(*flight);
+    next = AfterAttempt(*flight);
+    run = std::move(flight->run);
+    flight.reset();
+    if (next == Next::kAgain && run.delay > Duration::zero()) {
       co_await core::Sleep(engine_.loop_, Now() + run.delay, interrupt_.get_token());
       SettleIfCancelled();
     }
     if (settled()) break;
   }
   if (settled() && run.token) run.token->Refund();
+  co_return run.index;
+}
+
+Call::StepRun Call::StartOf(size_t index) const {
+  StepRun run{.index = index, .end_by = plan_.chain_end(), .number = tried_[index] + 1};
+  if (const auto share = options_.chain[index].share) {
+    run.end_by = Now() + core::Scale(Remaining(), *share);
+  }
+  return run;
+}
+
+std::unique_ptr<Call::Flight> Call::Depart(StepRun run, Permits permits,
+                                           std::function<void()> on_first) {
+  const Step& step = options_.chain[run.index];
+  ++attempts_used_;
+  tried_[run.index] = run.number;
+  AttemptLimits limits{.timeouts = step.timeouts,
+                       .first_content_by = core::SaturatingAdd(Now(), GivenTo(run)),
+                       .end_by = run.end_by};
+  auto flight = std::make_unique<Flight>(
+      Flight{.run = std::move(run), .permits = std::move(permits), .limits = limits});
+  const size_t index = flight->run.index;
+  if (step.price) {
+    const int64_t output = request_.max_output_tokens.value_or(step.max_output_tokens);
+    flight->estimate = EstimateCost(*step.price, prompt_, output);
+  }
+  flight->turn = std::make_unique<Delivery::Turn>(
+      delivery_, core::StreamStart{step.target, DegradationOf(index), std::nullopt},
+      Continues(index), std::move(on_first));
+  return flight;
+}
+
+core::Task<void> Call::Fly(Flight& flight) {
+  const size_t index = flight.run.index;
+  core::Attempt attempt;
+  attempt.idempotency_key = context_.call_id + "-" + std::to_string(index);
+  attempt.number = flight.run.number;
+  attempt.prefix = flight.turn->prefix();
+  AttemptWiring wiring{.cancelled = context_.cancelled,
+                       .hurry = context_.hurry,
+                       .beaten = flight.beaten.get_token(),
+                       .listener = flight.turn.get(),
+                       .commits = delivery_.streams()};
+  airborne_usd_ += flight.estimate;
+  flight.end = co_await Attempt(options_.chain[index], route_.target(index), std::move(attempt),
+                                flight.limits, std::move(wiring), flight.run.resent);
+  airborne_usd_ -= flight.estimate;
+  if (flight.end->outcome.kind == OutcomeKind::kComplete ||
+      flight.end->outcome.kind == OutcomeKind::kRefusal) {
+    flight.turn->Close();
+  }
 }
 
 // One attempt, and the one free resend on a pooled connection that turned out to be dead: at once,
 // unless the target has begun to cool down meanwhile.
 core::Task<AttemptEnd> Call::Attempt(const Step& step, const Target& target, core::Attempt attempt,
-                                     AttemptLimits limits, bool& resent) {
+                                     AttemptLimits limits, AttemptWiring wiring, bool& resent) {
   core::Provider& provider = engine_.ProviderOf(step.target);
-  AttemptEnd end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
-                                       context_.cancelled, context_.hurry);
+  attempt.valve = delivery_.valve();
+  AttemptEnd end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits, wiring);
   if (end.outcome.kind == OutcomeKind::kPooledReset && !resent && target.CooldownUntil() <= Now()) {
     engine_.observer_.OnAttempt(request_, Record(step, end, Duration::zero()));
-    end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits,
-                              context_.cancelled, context_.hurry);
+    end = co_await RunAttempt(engine_.loop_, provider, request_, attempt, limits, wiring);
     resent = true;
   }
   if (end.outcome.kind == OutcomeKind::kPooledReset && resent) {
@@ -186,7 +254,8 @@ std::string Call::WhyNot(const Step& step) const {
   if (limit) {
     if (!step.price) return "no_price";
     const int64_t output = request_.max_output_tokens.value_or(step.max_output_tokens);
-    if (Sunk() + EstimateCost(*step.price, prompt_, output) > *limit) return "cost";
+    const double spent = Sunk() + airborne_usd_;
+    if (spent + EstimateCost(*step.price, prompt_, output) > *limit) return "cost";
   }
   return "";
 }
@@ -209,140 +278,19 @@ std::optional<Call::Permits> Call::Acquire(Target& target, std::string& denied) 
   return Permits{std::move(*limiter), std::move(*breaker)};
 }
 
-// ------------------------------------------------------------------- booking what has happened
-
-void Call::Report(Target& target, Permits permits, const AttemptEnd& end, bool first_attempt) {
-  const OutcomeRule& rule = RuleOf(end.outcome.kind);
-  switch (rule.limiter) {
-    case OutcomeRule::LimiterEffect::kSuccess:
-      permits.limiter.Success();
-      break;
-    case OutcomeRule::LimiterEffect::kDrop:
-      permits.limiter.Drop();
-      break;
-    case OutcomeRule::LimiterEffect::kIgnore:
-      permits.limiter.Ignore();
-      break;
-  }
-  const bool observed = !end.has_content() && end.ended - end.started >= kMinObservation;
-  switch (rule.breaker) {
-    case OutcomeRule::BreakerEffect::kSuccess:
-      permits.breaker.Success();
-      break;
-    case OutcomeRule::BreakerEffect::kFailure:
-      permits.breaker.Failure(end.outcome.retry_after);
-      break;
-    case OutcomeRule::BreakerEffect::kNeutral:
-      permits.breaker.Neutral();
-      break;
-    case OutcomeRule::BreakerEffect::kCensored:
-      observed ? permits.breaker.Censored() : permits.breaker.Neutral();
-      break;
-  }
-  if (rule.breaker == OutcomeRule::BreakerEffect::kSuccess) {
-    target.credential.quarantine.OnAuthSuccess();
-    if (first_attempt) route_.budget().OnFirstAttemptSuccess();
-  } else if (end.outcome.kind != OutcomeKind::kCancelled) {
-    target.last_failure = end.outcome.kind;
-  }
-}
-
-void Call::BindCooldown(Target& target, const AttemptEnd& end, Duration own_delay) {
-  using C = OutcomeRule::Cooldown;
-  const C what = RuleOf(end.outcome.kind).cooldown;
-  std::optional<Duration> told = end.outcome.retry_after;
-  if (told) told = std::min(*told, kMaxRetryAfter);
-  const bool whole_credential =
-      what == C::kQuota ||
-      (what == C::kRateLimit && target.options.rate_limit_scope == RateLimitScope::kCredential);
-  Cooldown& bound = whole_credential ? target.credential.cooldown : target.cooldown;
-  switch (what) {
-    case C::kNone:
-      return;
-    case C::kIfTold:
-      if (told) bound.ExtendTo(end.ended + *told, core::Name(end.outcome.kind));
-      return;
-    case C::kRateLimit:
-      bound.ExtendTo(end.ended + told.value_or(own_delay), "rate_limited");
-      return;
-    case C::kQuota:
-      bound.ExtendTo(end.ended + told.value_or(kQuotaCooldown), "quota");
-      return;
-    case C::kQuarantine: {
-      // Calls that were in flight together are one failure of the credential, not a row of them.
-      if (!target.credential.cooldown.Passed(end.started)) return;
-      const Duration rest = target.credential.quarantine.OnAuthFailure();
-      const Duration longest = std::max(rest, told.value_or(Duration::zero()));
-      if (longest > Duration::zero()) {
-        target.credential.cooldown.ExtendTo(end.ended + longest, "auth");
-      }
-      return;
-    }
-  }
-}
-
-void Call::CheckJson(AttemptEnd& end) const {
-  if (end.outcome.kind != OutcomeKind::kComplete || !end.tool_calls.empty()) return;
-  if (std::string why = WhyNotJson(request_.response_format, end.text); !why.empty()) {
-    end.outcome.kind = OutcomeKind::kInvalidJson;
-    end.outcome.error = std::move(why);
-  }
-}
-
-void Call::KeepForSalvage(const core::TargetName& target, const AttemptEnd& end) {
-  const bool text_only =
-      request_.response_format.kind == core::ResponseFormat::Kind::kText && end.tool_calls.empty();
-  if (!RuleOf(end.outcome.kind).salvage || !text_only || end.text.empty()) return;
-  if (salvage_ && salvage_->text.size() >= end.text.size()) return;
-  salvage_ = Salvage{end.text, target, records_.back().usage};
-}
-
-core::AttemptRecord& Call::Record(const Step& step, const AttemptEnd& end, Duration delay) {
-  core::AttemptRecord record;
-  record.target = step.target;
-  record.outcome = core::Name(end.outcome.kind);
-  record.http_status = end.outcome.http_status;
-  record.error = end.outcome.error;
-  record.start_offset = end.started - context_.arrival;
-  record.duration = end.ended - end.started;
-  record.delay_before = delay;
-  record.usage = end.usage;
-  const bool complete = RuleOf(end.outcome.kind).breaker == OutcomeRule::BreakerEffect::kSuccess ||
-                        end.outcome.kind == OutcomeKind::kInvalidJson;
-  const bool generated = end.has_content() || end.reasoning_bytes > 0;
-  if (generated && !(complete && end.usage_told)) {
-    size_t bytes = end.text.size() + end.reasoning_bytes;
-    for (const core::ToolCall& call : end.tool_calls) bytes += call.arguments.size();
-    record.usage_estimated = true;
-    record.usage.output_tokens = std::max(record.usage.output_tokens, EstimateTextTokens(bytes));
-    if (record.usage.input_tokens == 0) record.usage.input_tokens = EstimatePromptTokens(prompt_);
-  }
-  if (step.price) record.cost_usd = CostOf(*step.price, record.usage);
-  records_.push_back(std::move(record));
-  return records_.back();
-}
-
-void Call::Skip(const Step& step, std::string reason) {
-  core::AttemptRecord record;
-  record.target = step.target;
-  record.skipped = true;
-  record.outcome = std::move(reason);
-  record.start_offset = Now() - context_.arrival;
-  if (record.outcome == "inexpressible") {
-    record.error = engine_.ProviderOf(step.target).Inexpressible(request_).value_or("");
-  }
-  engine_.observer_.OnAttempt(request_, record);
-  records_.push_back(std::move(record));
-}
-
 // --------------------------------------------------------------- what follows from an attempt
 
-Call::Next Call::AfterAttempt(StepRun& run, AttemptEnd& end) {
+Call::Next Call::AfterAttempt(Flight& flight) {
+  StepRun& run = flight.run;
+  AttemptEnd& end = *flight.end;
   const Step& step = options_.chain[run.index];
-  Target& target = route_.target(run.index);
   const OutcomeRule& rule = RuleOf(end.outcome.kind);
   core::AttemptRecord& record = Record(step, end, run.delay);
   KeepForSalvage(step.target, end);
+  if (delivery_.committed() && end.has_content()) {
+    delivered_ = Salvage{{}, step.target, record.usage};
+    run.broke = true;
+  }
   run.delay = Duration::zero();
 
   if (end.outcome.kind == OutcomeKind::kComplete) {
@@ -350,18 +298,12 @@ Call::Next Call::AfterAttempt(StepRun& run, AttemptEnd& end) {
     SettleAnswer(run.index, std::move(end));
     return Next::kSettled;
   }
-  if (end.outcome.kind == OutcomeKind::kCancelled) {
+  if (end.outcome.kind == OutcomeKind::kCancelled || end.outcome.kind == OutcomeKind::kPaused) {
     engine_.observer_.OnAttempt(request_, record);
-    SettleError({.code = core::ErrorCode::kCancelled,
-                 .reason = "CANCELLED",
-                 .message = "the caller cancelled the call"});
+    end.outcome.kind == OutcomeKind::kPaused ? SettlePaused() : SettleCancelled();
     return Next::kSettled;
   }
-  ends_[run.index] = rule.request_at_fault ? StepEnd::kRequestAtFault
-                     : rule.cooldown == OutcomeRule::Cooldown::kRateLimit ||
-                             rule.cooldown == OutcomeRule::Cooldown::kQuota
-                         ? StepEnd::kLimited
-                         : StepEnd::kFailed;
+  ends_[run.index] = EndOf(end.outcome);
 
   // A told wait binds everyone; a 429 without one binds by this request's own jittered delay.
   const bool may_sleep = rule.same != Same::kNever || end.outcome.should_retry == true;
@@ -372,32 +314,66 @@ Call::Next Call::AfterAttempt(StepRun& run, AttemptEnd& end) {
   } else if (may_sleep) {
     delay = FullJitter(options_.retry.backoff, run.backoff_index, engine_.random_);
   }
-  BindCooldown(target, end, delay);
+  BindCooldown(route_.target(run.index), end, delay);
 
+  if (PrefixRefused(flight)) {
+    engine_.observer_.OnAttempt(request_, record);
+    ++run.number;
+    engine_.observer_.OnRetry(request_, record, Duration::zero());
+    return Next::kAgain;
+  }
   record.retry_skipped = WhyNoRetry(run, end, delay);
   engine_.observer_.OnAttempt(request_, record);
   if (record.retry_skipped.empty()) {
     run.delay = delay;
     run.backoff_index = end.outcome.retry_after ? 0 : run.backoff_index + 1;
+    run.broke_again = run.broke;
     ++run.number;
     engine_.observer_.OnRetry(request_, record, delay);
     return Next::kAgain;
   }
-  if (end.outcome.kind == OutcomeKind::kRefusal) {
-    if (options_.on_refusal == OnRefusal::kFinal || run.index + 1 == steps_) {
-      if (refusal_) return Next::kStepOver;
-      SettleAnswer(run.index, std::move(end));
-      return Next::kSettled;
-    }
-    if (!refusal_) {
-      SettleAnswer(run.index, std::move(end));
-      refusal_ = std::get<core::Answer>(std::move(*settled_));
-      settled_.reset();
-    }
-    return Next::kStepOver;
-  }
-  if (rule.request_at_fault) SettleRequestFault(run, end.outcome);
+  if (end.outcome.kind == OutcomeKind::kRefusal) return AfterRefusal(flight);
+  if (run.broke && on_break_ == core::OnBreak::kPartial) SettleBroken();
+  if (rule.request_at_fault && !delivery_.committed()) SettleRequestFault(run, end.outcome);
   return settled() ? Next::kSettled : Next::kStepOver;
+}
+
+Call::Next Call::AfterRefusal(Flight& flight) {
+  StepRun& run = flight.run;
+  AttemptEnd& end = *flight.end;
+  const bool is_final = options_.on_refusal == OnRefusal::kFinal || run.index + 1 == steps_;
+  if (delivery_.committed() && end.has_content()) {
+    SettleAnswer(run.index, std::move(end));
+    return Next::kSettled;
+  }
+  // It would not go on with what another target has begun: a refusal of the whole.
+  if (delivery_.committed()) {
+    if (is_final) SettleBroken();
+    return settled() ? Next::kSettled : Next::kStepOver;
+  }
+  if (is_final && refusal_) return Next::kStepOver;
+  if (is_final) {
+    SettleAnswer(run.index, std::move(end));
+    return Next::kSettled;
+  }
+  if (!refusal_) {
+    SettleAnswer(run.index, std::move(end));
+    refusal_ = std::get<core::Answer>(std::move(*settled_));
+    settled_.reset();
+  }
+  return Next::kStepOver;
+}
+
+// Whether the target would not take a prefix, and may be asked again at once for a whole answer.
+bool Call::PrefixRefused(const Flight& flight) {
+  const core::Outcome& outcome = flight.end->outcome;
+  const bool refused = !flight.turn->prefix().empty() && !flight.end->has_content() &&
+                       outcome.kind == OutcomeKind::kBadRequest &&
+                       (outcome.http_status == 400 || outcome.http_status == 422);
+  if (!refused) return false;
+  const size_t index = flight.run.index;
+  route_.target(index).refuses_prefix = true;
+  return !TimeIsUp() && attempts_used_ + 1 + Later(index) <= options_.retry.max_attempts;
 }
 
 bool Call::Retryable(StepRun& run, const core::Outcome& outcome) const {
@@ -431,11 +407,14 @@ std::string Call::WhyNoRetry(StepRun& run, const AttemptEnd& end, Duration delay
   const RetryOptions& retry = options_.retry;
   const Target& target = route_.target(run.index);
   if (context_.hurry.stop_requested()) return "no_time";
+  if (run.broke && on_break_ == core::OnBreak::kPartial) return "on_break";
   if (!Retryable(run, end.outcome)) return "not_retryable";
-  if (run.number > retry.max_retries) return "max_retries";
+  if (run.number > retry.max_retries || run.broke_again) return "max_retries";
   if (attempts_used_ + 1 + Later(run.index) > retry.max_attempts) return "max_attempts";
   const bool another = AnotherAdmits(run.index);
-  if (rule.next == OutcomeRule::NextTarget::kPreferred && another) return "next_target_preferred";
+  if ((run.broke || rule.next == OutcomeRule::NextTarget::kPreferred) && another) {
+    return "next_target_preferred";
+  }
 
   const SteadyTime then = core::SaturatingAdd(Now(), delay);
   if (target.CooldownUntil() > then) return "cooldown";
@@ -481,38 +460,49 @@ void Call::SettleRequestFault(const StepRun& run, const core::Outcome& outcome) 
 }
 
 void Call::SettleAnswer(size_t index, AttemptEnd end) {
-  const core::TargetName& target = options_.chain[index].target;
-  if (end.outcome.kind == OutcomeKind::kComplete) Store(end, target);
   core::Answer answer;
-  answer.text = std::move(end.text);
-  answer.tool_calls = std::move(end.tool_calls);
+  if (delivery_.committed()) {
+    answer.text = delivery_.text();
+    answer.tool_calls = delivery_.tool_calls();
+  } else {
+    answer.text = std::move(end.text);
+    answer.tool_calls = std::move(end.tool_calls);
+  }
   answer.finish_reason = end.finish_reason;
   if (end.outcome.kind == OutcomeKind::kRefusal &&
       answer.finish_reason == core::FinishReason::kUnspecified) {
     answer.finish_reason = core::FinishReason::kContentFilter;
   }
   answer.usage = records_.back().usage;
-  answer.degradation = index == 0 ? core::Degradation::kNone : core::Degradation::kFallbackModel;
-  answer.served_by = target;
+  answer.degradation = DegradationOf(index);
+  answer.served_by = options_.chain[index].target;
+  if (end.outcome.kind == OutcomeKind::kComplete) Store(answer);
   settled_ = std::move(answer);
 }
 
-void Call::Store(const AttemptEnd& end, const core::TargetName& target) {
+void Call::Store(const core::Answer& answer) {
   const bool wanted = engine_.cache_ != nullptr && options_.cache.enabled &&
                       request_.cache.mode != core::CacheControl::Mode::kOff &&
                       !request_.cache.no_store && core::AnswerCache::Cacheable(request_);
-  const bool whole = end.tool_calls.empty() && !end.text.empty() &&
-                     end.finish_reason != core::FinishReason::kLength;
+  const bool whole = answer.tool_calls.empty() && !answer.text.empty() &&
+                     answer.finish_reason != core::FinishReason::kLength;
   if (!wanted || !whole) return;
-  engine_.cache_->Store(request_,
-                        {.text = end.text, .provider = target.provider, .model = target.model});
+  engine_.cache_->Store(request_, {.text = answer.text,
+                                   .provider = answer.served_by->provider,
+                                   .model = answer.served_by->model});
+}
+
+// The stream broke and nobody goes on with it.
+void Call::SettleBroken() {
+  if (Worst() < core::Degradation::kPartial) return SettleFailed();
+  SettlePartial();
 }
 
 // ---------------------------------------------------------------------- below the chain
 
 core::Task<void> Call::ServeStale() {
-  const bool wanted = engine_.cache_ != nullptr && options_.cache.enabled &&
-                      Worst() >= core::Degradation::kStale &&
+  const bool wanted = !delivery_.committed() && engine_.cache_ != nullptr &&
+                      options_.cache.enabled && Worst() >= core::Degradation::kStale &&
                       request_.cache.mode != core::CacheControl::Mode::kOff &&
                       core::AnswerCache::Cacheable(request_);
   if (!wanted) co_return;
@@ -538,13 +528,22 @@ core::Task<void> Call::ServeStale() {
 
 core::Task<void> Call::ServePartial() {
   if (Worst() < core::Degradation::kPartial) co_return;
-  if (!salvage_) co_await ServeBasicAnswer();
+  if (!salvage_ && !delivery_.resumable()) co_await ServeBasicAnswer();
   // Where no target can express the request, no waiting helps: the caller must hear of it.
   if (settled() || NoneIsCapable()) co_return;
+  SettlePartial();
+}
+
+// What the caller has of the answer; else the longest text of an attempt; else the notice alone.
+void Call::SettlePartial() {
   core::Answer answer;
   answer.degradation = core::Degradation::kPartial;
   answer.notice = options_.partial.notice;
-  if (salvage_) {
+  if (delivery_.resumable() && delivered_) {
+    answer.text = delivery_.text();
+    answer.usage = delivered_->usage;
+    answer.served_by = delivered_->target;
+  } else if (salvage_) {
     answer.text = std::move(salvage_->text);
     answer.usage = salvage_->usage;
     answer.served_by = salvage_->target;
@@ -575,12 +574,24 @@ core::Task<void> Call::ServeBasicAnswer() {
   attempt.idempotency_key = context_.call_id + "-partial";
   const AttemptLimits limits{.timeouts = step.timeouts, .first_content_by = by, .end_by = by};
   bool resent = false;
-  AttemptEnd end = co_await Attempt(step, target, std::move(attempt), limits, resent);
+  Delivery::Turn turn(delivery_, {step.target, core::Degradation::kPartial, std::nullopt},
+                      /*continues=*/false);
+  AttemptWiring wiring{.cancelled = context_.cancelled,
+                       .hurry = context_.hurry,
+                       .beaten = {},
+                       .listener = &turn,
+                       .commits = delivery_.streams()};
+  AttemptEnd end =
+      co_await Attempt(step, target, std::move(attempt), limits, std::move(wiring), resent);
   Report(target, std::move(*permits), end, /*first_attempt=*/false);
   BindCooldown(target, end, FullJitter(options_.retry.backoff, 0, engine_.random_));
   core::AttemptRecord& record = Record(step, end, Duration::zero());
   KeepForSalvage(step.target, end);
+  if (delivery_.committed() && end.has_content()) {
+    delivered_ = Salvage{{}, step.target, record.usage};
+  }
   engine_.observer_.OnAttempt(request_, record);
+  if (end.outcome.kind == OutcomeKind::kPaused) SettlePaused();
   SettleIfCancelled();
   if (settled() || end.outcome.kind != OutcomeKind::kComplete) co_return;
   core::Answer answer;
@@ -638,14 +649,25 @@ void Call::SettleFailed() {
 void Call::SettleError(core::Error error) { settled_ = std::move(error); }
 
 void Call::SettleIfCancelled() {
-  if (settled() || !context_.cancelled.stop_requested()) return;
+  if (!settled() && context_.cancelled.stop_requested()) SettleCancelled();
+}
+
+void Call::SettleCancelled() {
   SettleError({.code = core::ErrorCode::kCancelled,
                .reason = "CANCELLED",
                .message = "the caller cancelled the call"});
 }
 
+void Call::SettlePaused() {
+  SettleError(
+      {.code = core::ErrorCode::kResourceExhausted,
+       .reason = "READER_TOO_SLOW",
+       .message = "the caller did not read its stream for " + core::FormatDuration(kMaxPause)});
+}
+
 core::Result Call::Finish() {
   core::Result result;
+  if (const auto* answer = std::get_if<core::Answer>(&*settled_)) delivery_.Complete(*answer);
   result.value = std::move(*settled_);
   result.cost_usd = Sunk();
   result.attempts = std::move(records_);
@@ -703,6 +725,18 @@ bool Call::FailedBefore(size_t index) const {
 
 bool Call::NoneIsCapable() const {
   return std::ranges::all_of(ends_, [](StepEnd end) { return end == StepEnd::kInexpressible; });
+}
+
+// Whether an attempt at the step would go on from what the caller has, instead of starting again.
+bool Call::Continues(size_t index) const {
+  const Step& step = options_.chain[index];
+  return delivery_.committed() && delivery_.resumable() && on_break_ == core::OnBreak::kContinue &&
+         !route_.target(index).refuses_prefix &&
+         step.can_continue.value_or(engine_.ProviderOf(step.target).ContinuesPrefix());
+}
+
+core::Degradation Call::DegradationOf(size_t index) const {
+  return index == 0 ? core::Degradation::kNone : core::Degradation::kFallbackModel;
 }
 
 core::Degradation Call::Worst() const { return WorstOf(options_, request_); }

@@ -65,11 +65,10 @@ core::Task<Admission::Entry> Engine::Enter(std::string route, CallContext contex
 core::Task<core::Result> Engine::Run(core::Request request, CallContext context,
                                      std::optional<Admission::Ticket> ticket,
                                      core::AnswerStream* stream) {
-  (void)stream;
   const auto found = routes_.find(request.route);
   HOLDFAST_CHECK(found != routes_.end());
   LiveRoute& route = *found->second;
-  Call call(*this, request, context, route);
+  Call call(*this, request, context, route, stream);
 
   if (call.Expired()) {
     call.SettleExpired();

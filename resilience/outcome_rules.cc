@@ -103,6 +103,9 @@ constexpr OutcomeRule kOutOfTime{.breaker = B::kNeutral,
                                  .next = N::kYes,
                                  .cooldown = C::kNone,
                                  .salvage = true};
+constexpr OutcomeRule kPaused{B::kNeutral, L::kIgnore, S::kNever, N::kNo, C::kNone};
+// Of a first target; a hedge that lost is neutral.
+constexpr OutcomeRule kBeaten{B::kCensored, L::kIgnore, S::kNever, N::kNo, C::kNone};
 constexpr OutcomeRule kCancelled{B::kCensored, L::kIgnore, S::kNever, N::kNo, C::kNone};
 
 }  // namespace rows
@@ -150,6 +153,10 @@ const OutcomeRule& RuleOf(core::OutcomeKind kind) {
       return rows::kTimeoutShortened;
     case Kind::kOutOfTime:
       return rows::kOutOfTime;
+    case Kind::kPaused:
+      return rows::kPaused;
+    case Kind::kBeaten:
+      return rows::kBeaten;
     case Kind::kCancelled:
       return rows::kCancelled;
   }

@@ -17,6 +17,7 @@
 #include "core/outcome.h"
 #include "resilience/breaker.h"
 #include "resilience/cooldown.h"
+#include "resilience/first_token_times.h"
 #include "resilience/limiter.h"
 
 namespace holdfast::resilience {
@@ -50,7 +51,10 @@ class Target {
   Breaker breaker;
   Limiter limiter;
   Cooldown cooldown;
+  FirstTokenTimes first_token_times;
   std::atomic<int> cooldown_waiters = 0;
+  // It was once asked to continue a prefix and rejected the request.
+  std::atomic<bool> refuses_prefix = false;
   std::atomic<core::OutcomeKind> last_failure = core::OutcomeKind::kComplete;
 
   // Both cooldowns, the target's and the credential's.

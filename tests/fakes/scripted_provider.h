@@ -90,6 +90,7 @@ class ScriptedProvider final : public core::Provider {
     std::string idempotency_key;
     int number;
     std::string question;
+    std::string prefix;
   };
 
   explicit ScriptedProvider(core::Loop& loop) : loop_(loop) {}
@@ -97,6 +98,7 @@ class ScriptedProvider final : public core::Provider {
   // The next attempt; when all are used up, `otherwise` is repeated.
   void Then(AttemptScript script) { scripts_.push_back(std::move(script)); }
   void Otherwise(AttemptScript script) { otherwise_ = std::move(script); }
+  void CanContinue() { continues_ = true; }
   void CannotExpress(std::string why) { inexpressible_ = std::move(why); }
   const std::vector<Seen>& seen() const { return seen_; }
   // When a Retry-After was told, and until when nobody may come back.
@@ -106,6 +108,8 @@ class ScriptedProvider final : public core::Provider {
     return inexpressible_;
   }
 
+  bool ContinuesPrefix() const override { return continues_; }
+
   core::Task<core::Outcome> Stream(const core::Request& request, const core::Attempt& attempt,
                                    core::AttemptSink& sink) override {
     const size_t mine = seen_.size();
@@ -114,7 +118,8 @@ class ScriptedProvider final : public core::Provider {
                      {},
                      attempt.idempotency_key,
                      attempt.number,
-                     text == nullptr ? "" : text->text});
+                     text == nullptr ? "" : text->text,
+                     attempt.prefix});
     const AttemptScript script = NextScript();
     core::Outcome cancelled;
     cancelled.kind = core::OutcomeKind::kCancelled;
@@ -150,6 +155,7 @@ class ScriptedProvider final : public core::Provider {
   std::deque<AttemptScript> scripts_;
   AttemptScript otherwise_ = Answers("an answer");
   std::optional<std::string> inexpressible_;
+  bool continues_ = false;
   std::vector<Seen> seen_;
   std::vector<std::pair<core::SteadyTime, core::SteadyTime>> told_;
 };

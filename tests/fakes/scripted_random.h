@@ -34,6 +34,12 @@ class ScriptedRandom final : public core::Random {
     return value;
   }
 
+  // What is given when the script is at its end.
+  void Always(double value) {
+    std::lock_guard lock(mutex_);
+    constant_ = value;
+  }
+
   // Adds one more draw to the end of the script.
   void Push(double value) {
     std::lock_guard lock(mutex_);

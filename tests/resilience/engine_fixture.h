@@ -65,6 +65,50 @@ class NotingObserver final : public Observer {
   std::vector<Duration> expired;
 };
 
+// A caller that reads a stream as the documentation says: it appends, and forgets at a reset.
+class NotingStream final : public core::AnswerStream {
+ public:
+  explicit NotingStream(core::Loop& loop) : loop_(loop) {}
+
+  void OnStarted(const core::StreamStart& start) override {
+    Note("started", start);
+    started_at = loop_.Now();
+  }
+  void OnText(std::string_view piece) override {
+    text += piece;
+    events.push_back("\"" + std::string(piece) + "\"");
+  }
+  void OnToolCall(int index, std::string_view id, std::string_view name,
+                  std::string_view arguments) override {
+    if (tool_calls.size() <= static_cast<size_t>(index)) tool_calls.resize(index + 1);
+    if (!id.empty()) tool_calls[index].id = id;
+    if (!name.empty()) tool_calls[index].name = name;
+    tool_calls[index].arguments += arguments;
+    events.push_back("tool " + std::string(arguments));
+  }
+  void OnContinued(const core::StreamStart& start) override { Note("continued", start); }
+  void OnReset(const core::StreamStart& start) override {
+    text.clear();
+    tool_calls.clear();
+    Note("reset", start);
+  }
+  core::Valve& valve() override { return valve_; }
+
+  std::vector<std::string> events;  // "started p0 none", "\"Hello\"", "continued p1 fallback_model"
+  std::string text;
+  std::vector<core::ToolCall> tool_calls;
+  core::SteadyTime started_at{};
+
+ private:
+  void Note(std::string what, const core::StreamStart& start) {
+    what += " " + (start.served_by ? start.served_by->provider : "nobody");
+    events.push_back(what + " " + core::Name(start.degradation));
+  }
+
+  core::Loop& loop_;
+  core::Valve valve_;
+};
+
 class EngineTest : public ::testing::Test {
  protected:
   // A chain of n targets p0/m0, p1/m1, ... on the route "default".
@@ -129,6 +173,22 @@ class EngineTest : public ::testing::Test {
   }
   core::Result Run(std::optional<Duration> deadline = std::nullopt) { return Run(Ask(), deadline); }
 
+  // The same as a stream; what its caller has in the end is checked against the result.
+  core::Result RunStream(core::Request request, std::optional<Duration> deadline = std::nullopt) {
+    const core::SteadyTime start = loop.Now();
+    stream = std::make_unique<NotingStream>(loop);
+    core::Result result =
+        loop.Await(engine->Run(std::move(request), Context(deadline), std::nullopt, stream.get()));
+    took = loop.Now() - start;
+    if (result.ok()) {
+      EXPECT_EQ(stream->text, AnswerOf(result).text);
+      EXPECT_EQ(stream->tool_calls.size(), AnswerOf(result).tool_calls.size());
+      EXPECT_THAT(stream->events.front(), ::testing::StartsWith("started"));
+    }
+    return result;
+  }
+  core::Result RunStream() { return RunStream(Ask()); }
+
   Target& target(int i) { return *targets->all()[i]; }
   ScriptedProvider& provider(int i) { return *providers[i]; }
   size_t calls(int i) { return providers[i]->seen().size(); }
@@ -162,6 +222,7 @@ class EngineTest : public ::testing::Test {
   std::vector<ScriptedProvider*> providers;
   std::unique_ptr<Admission> admission;
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<NotingStream> stream;
   Duration took{};
 };
 

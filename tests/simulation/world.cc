@@ -214,7 +214,7 @@ class World {
           scenario_.timeout;
       limits.first_content_by = limits.end_by = deadline;
       core::Task<resilience::AttemptEnd> run =
-          resilience::RunAttempt(loop_, provider, request, {}, limits, {}, {});
+          resilience::RunAttempt(loop_, provider, request, {}, limits, {});
       const resilience::AttemptEnd end = co_await std::move(run);
       if (end.outcome.kind == core::OutcomeKind::kComplete) {
         ++tally.by_rung[0];
