@@ -321,6 +321,16 @@ void CheckRetry(const Route& route, const std::string& path, Reader& reader) {
   }
 }
 
+void CheckHedge(const Route& route, const std::string& path, Reader& reader) {
+  if (!route.hedge) return;
+  if (route.chain.size() < 2) {
+    reader.FailKey(path + ".hedge", "cannot take effect: the chain has one target");
+  } else if (route.hedge->max >= static_cast<int>(route.chain.size())) {
+    reader.FailKey(path + ".hedge.max", "cannot take effect: the chain has " +
+                                            std::to_string(route.chain.size()) + " targets");
+  }
+}
+
 void CheckRoutes(const Config& config, Reader& reader) {
   std::set<std::string> names;
   for (size_t r = 0; r < config.routes.size(); ++r) {
@@ -333,6 +343,7 @@ void CheckRoutes(const Config& config, Reader& reader) {
     CheckChain(route, path, reader);
     CheckRetry(route, path, reader);
     CheckCache(route, path, reader);
+    CheckHedge(route, path, reader);
     for (const PlacedStep& placed : AllSteps(config)) {
       if (placed.path.starts_with(path + ".")) WarnAboutTimeouts(route, placed, reader);
     }

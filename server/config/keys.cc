@@ -28,6 +28,7 @@ namespace {
 using core::Duration;
 using resilience::AttemptTimeouts;
 using resilience::BreakerOptions;
+using resilience::HedgeOptions;
 using resilience::PartialOptions;
 using resilience::Price;
 using resilience::RetryBudgetOptions;
@@ -651,6 +652,17 @@ const Schema<RetryBudgetOptions>& BudgetSchema() {
   return kSchema;
 }
 
+const Schema<HedgeOptions>& HedgeSchema() {
+  using H = HedgeOptions;
+  static const Schema<H> kSchema = {
+      Value<H>("delay", AT(delay), Time(hours(1)),
+               "The least silence before a hedge; the 95th percentile of the target's last first "
+               "tokens if that is longer. Without 50 of them nothing is hedged."),
+      Value<H>("max", AT(max), Whole<int>(1, 10), "Hedges of one attempt at once."),
+  };
+  return kSchema;
+}
+
 const Schema<RetryOptions>& RetrySchema() {
   using R = RetryOptions;
   static const Schema<R> kSchema = {
@@ -724,6 +736,9 @@ const Schema<Route>& RouteSchema() {
                                             {"partial", core::OnBreak::kPartial}}),
                "A stream broke after the caller saw some of it: go on from there, start again, or "
                "end."),
+      Section<R>("hedge", AT(hedge), HedgeSchema(),
+                 "Unset: off. Set: the next target is asked too while the first is silent; whoever "
+                 "brings content first is heard."),
       Value<R>("max_cost_usd", AT(max_cost_usd), Real(0, kMaxPrice),
                "What one request may cost, unless it sets its own limit. Targets without a price "
                "are then skipped."),

@@ -564,6 +564,12 @@ TEST(ConfigLoaderTest, ACacheThatIsOffHasNoSettings) {
                   "routes[0].cache.min_similarity: cannot take effect: cache.enabled is false")));
 }
 
+TEST(ConfigLoaderTest, AHedgeNeedsAnotherTarget) {
+  EXPECT_THAT(
+      Faults(WithRoute("    hedge: {delay: 2s}\n")),
+      ElementsAre(HasSubstr("routes[0].hedge: cannot take effect: the chain has one target")));
+}
+
 TEST(ConfigLoaderTest, AnEmbedderOfHashesHasNoModel) {
   EXPECT_THAT(
       Faults("embedder: {kind: hash, model: m.hfm}\n" + kMinimal),
