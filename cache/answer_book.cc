@@ -71,7 +71,8 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
       clock_(clock),
       random_(random),
       judge_(judge),
-      store_(EntryStore::Open(options_.directory, clock.WallNow())),
+      store_(EntryStore::Open(options_.directory, clock.WallNow(),
+                              {.encryption_key = options_.encryption_key})),
       snapshots_(store_->derived_directory()),
       eviction_(*store_),
       next_upkeep_(clock.Now() + kUpkeepEvery) {

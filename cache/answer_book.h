@@ -70,6 +70,9 @@ struct SemanticCacheOptions {
   size_t embed_backlog = 64;
   // Scopes up to this size are scanned, larger ones get an HNSW graph.
   size_t flat_limit = VectorIndex::kDefaultFlatLimit;
+  // 32 bytes with which all that is stored but its keys (scope and question, hashed) is encrypted.
+  // Empty: it is not.
+  std::string encryption_key = {};
   // Told of what an operator should know: a database set aside, writes that fail (at most once a
   // minute). From any thread; no prompt, answer or key stands in the text.
   std::function<void(const std::string&)> warn = [](const std::string&) {};

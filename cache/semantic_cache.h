@@ -68,6 +68,10 @@ class SemanticCache final : public core::AnswerCache {
                 const Judge& judge = CosineJudge::Instance());
   ~SemanticCache() override { Stop(); }
 
+  // Why the database was left alone, though whole: it is encrypted, and not with the key given.
+  // Empty if it was not. Whoever starts the service should not go on.
+  const std::string& refusal() const { return shared_->book.store().refusal(); }
+
   // Ends the background work (loading, graphs), which would otherwise run to its end when the pool
   // is joined. To be called before that. Queued stores still run.
   void Stop() { shared_->stopped = true; }

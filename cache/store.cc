@@ -27,8 +27,11 @@ static_assert(std::endian::native == std::endian::little, "stored vectors are li
 
 constexpr char kFormatKey[] = "format";
 constexpr char kFormat[] = "2";
-constexpr char kValueVersion = 1;
-constexpr size_t kHeaderSize = 5;
+constexpr char kKeyKey[] = "key";
+constexpr char kKeyText[] = "holdfast cache";
+constexpr char kPlain = 1;  // a value's version
+constexpr char kSealed = 2;
+constexpr size_t kPlainHeader = 5;
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
@@ -38,16 +41,6 @@ uint32_t Checksum(std::string_view key, std::string_view message) {
     return crc32_z(crc, reinterpret_cast<const Bytef*>(data.data()), data.size());
   };
   return static_cast<uint32_t>(add(add(crc32_z(0, nullptr, 0), key), message));
-}
-
-// The key is summed with the value, so a value is good under its own key only.
-template <typename Message>
-std::string Encode(std::string_view key, const Message& message) {
-  std::string value(kHeaderSize, kValueVersion);
-  message.AppendToString(&value);
-  const uint32_t checksum = Checksum(key, std::string_view(value).substr(kHeaderSize));
-  std::memcpy(value.data() + 1, &checksum, sizeof(checksum));
-  return value;
 }
 
 int64_t ToNanos(core::WallTime time) { return time.time_since_epoch().count(); }
@@ -185,17 +178,21 @@ std::string QuestionKey(std::string_view normalized_question) {
 }
 
 std::unique_ptr<EntryStore> EntryStore::Open(const fs::path& directory, core::WallTime now,
-                                             rocksdb::Env* env) {
+                                             const StoreOptions& options) {
   std::unique_ptr<EntryStore> store(new EntryStore);
+  if (!options.encryption_key.empty()) {
+    store->cipher_ = std::make_unique<const Cipher>(options.encryption_key);
+  }
   if (directory.empty()) {
     store->OpenInMemory();
     return store;
   }
-  if (env == nullptr) env = rocksdb::Env::Default();
+  rocksdb::Env* env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   // "data/cache/" is renamed as "data/cache".
   const fs::path path = directory.has_filename() ? directory : directory.parent_path();
   OpenError error = store->OpenDirectory(path, env);
   if (error.text.empty()) return store;
+  if (error.wrong_key) store->refusal_ = "the cache in " + path.string() + " " + error.text;
   store->problem_ = "the cache in " + path.string() + " cannot be opened (" + error.text + ")";
   if (error.damaged) {
     const std::string aside = SetAside(path, now);
@@ -262,9 +259,10 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
   vectors_ = handles[2];
   ids_ = handles[3];
   debts_ = handles[4];
-  const std::string format_error = CheckFormat();
-  if (!format_error.empty()) Close();
-  return {format_error, true};
+  OpenError error{CheckFormat(), true};
+  if (error.text.empty()) error = CheckKey();
+  if (!error.text.empty()) Close();
+  return error;
 }
 
 std::string EntryStore::CheckFormat() {
@@ -277,6 +275,58 @@ std::string EntryStore::CheckFormat() {
   if (!status.ok()) return status.ToString();
   if (format == kFormat) return "";
   return "its format is " + format + ", and this version reads " + kFormat;
+}
+
+EntryStore::OpenError EntryStore::CheckKey() {
+  all_encrypted_ = false;
+  std::string found;
+  rocksdb::Status status = db_->Get({}, default_, kKeyKey, &found);
+  if (!status.ok() && !status.IsNotFound()) return {status.ToString(), true};
+  if (status.ok()) {
+    if (!cipher_) return {"is encrypted, and there is no key", false, true};
+    if (cipher_->Open(kKeyKey, found) != kKeyText) {
+      return {"is encrypted with another key", false, true};
+    }
+  } else if (cipher_) {
+    status = EncryptAll();
+    if (status.ok()) status = db_->Put({}, default_, kKeyKey, cipher_->Seal(kKeyKey, kKeyText));
+    if (!status.ok()) return {"what is there cannot be encrypted: " + status.ToString(), false};
+  }
+  all_encrypted_ = cipher_ != nullptr;
+  return {};
+}
+
+// Ended half-way it begins anew at the next start, and passes over what it did.
+rocksdb::Status EntryStore::EncryptAll() {
+  rocksdb::CompactRangeOptions compact;
+  compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  for (auto* family : {entries_, vectors_, ids_}) {
+    rocksdb::Status status = EncryptFamily(family);
+    if (status.ok()) status = db_->CompactRange(compact, family, nullptr, nullptr);
+    if (!status.ok()) return status;
+  }
+  return rocksdb::Status::OK();
+}
+
+rocksdb::Status EntryStore::EncryptFamily(rocksdb::ColumnFamilyHandle* family) {
+  constexpr size_t kBatchBytes = 1 << 20;
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, family));
+  rocksdb::WriteBatch batch;
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    if (it->value().starts_with(rocksdb::Slice(&kSealed, 1))) continue;
+    const auto message = Unwrap(ToView(it->key()), ToView(it->value()));
+    if (message) {
+      batch.Put(family, it->key(), Wrap(ToView(it->key()), *message));
+    } else {
+      batch.Delete(family, it->key());  // damaged, but somebody may still read it
+    }
+    if (batch.GetDataSize() < kBatchBytes) continue;
+    if (const rocksdb::Status status = db_->Write({}, &batch); !status.ok()) return status;
+    batch.Clear();
+  }
+  return it->status().ok() ? db_->Write({}, &batch) : it->status();
 }
 
 void EntryStore::OpenInMemory() {
@@ -368,18 +418,37 @@ absl::Status EntryStore::Remove(const std::vector<KeyAndId>& entries) {
   return Write(batch);
 }
 
+// The key is summed, or sealed, with the message, so a value is good under its own key only.
+std::string EntryStore::Wrap(std::string_view key, std::string_view message) const {
+  if (cipher_) return std::string(1, kSealed) + cipher_->Seal(key, message);
+  std::string value(kPlainHeader, kPlain);
+  const uint32_t checksum = Checksum(key, message);
+  std::memcpy(value.data() + 1, &checksum, sizeof(checksum));
+  return value.append(message);
+}
+
+std::optional<std::string> EntryStore::Unwrap(std::string_view key, std::string_view value) const {
+  if (cipher_ && !value.empty() && value.front() == kSealed) {
+    return cipher_->Open(key, value.substr(1));
+  }
+  if (all_encrypted_ || value.size() < kPlainHeader || value.front() != kPlain) return std::nullopt;
+  uint32_t checksum = 0;
+  std::memcpy(&checksum, value.data() + 1, sizeof(checksum));
+  const std::string_view message = value.substr(kPlainHeader);
+  if (checksum != Checksum(key, message)) return std::nullopt;
+  return std::string(message);
+}
+
+template <typename Message>
+std::string EntryStore::Encode(std::string_view key, const Message& message) const {
+  return Wrap(key, message.SerializeAsString());
+}
+
 template <typename Message>
 std::optional<Message> EntryStore::Decode(std::string_view key, std::string_view value) const {
   Message message;
-  if (value.size() >= kHeaderSize && value.front() == kValueVersion) {
-    uint32_t checksum = 0;
-    std::memcpy(&checksum, value.data() + 1, sizeof(checksum));
-    const std::string_view body = value.substr(kHeaderSize);
-    if (checksum == Checksum(key, body) &&
-        message.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
-      return message;
-    }
-  }
+  const auto body = Unwrap(key, value);
+  if (body && message.ParseFromString(*body)) return message;
   ++read_errors_;
   return std::nullopt;
 }

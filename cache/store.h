@@ -10,6 +10,7 @@
 //
 //   column family   key        value (storage.proto)
 //   default         "format"   "2"
+//   default         "key"      what only the encryption key can read, if there is one
 //   entries         KEY        StoredEntry    question, answer, origin
 //   vectors         KEY        StoredVector   so that an index is loaded without the texts
 //   ids             entry id   StoredId       KEY, size, labels; ids sort by time, so the oldest
@@ -17,14 +18,17 @@
 //   debts           KEY        empty          the entry has no vector yet, or another embedder's
 //
 // A value (but a debt's) is one byte of version (1), the CRC-32 of key and message (4 bytes,
-// little-endian) and the message. What fails that check is dropped, counted and never served. All
+// little-endian) and the message; with an encryption key it is a byte of version (2) and the
+// message, sealed for its key (cipher.h). Keys are never encrypted. What fails that check is
+// dropped, counted and never served. All
 // rows of an entry are written and deleted in one batch, through the write-ahead log: what was
 // stored outlives the process however it ends; what the machine had not written out when it lost
 // power is lost.
 //
 // The cache never keeps the service from starting: a database that cannot be opened is set aside
 // beside itself, as NAME.damaged-TIME, and an empty one takes its place; where even that fails, or
-// the database is another process's, the entries live in memory. problem() then says so.
+// the database is another process's, the entries live in memory. problem() then says so. One thing
+// the owner must not pass over: refusal().
 
 #include <atomic>
 #include <cstdint>
@@ -39,6 +43,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "cache/cipher.h"
 #include "cache/quantized.h"
 #include "core/clock.h"
 
@@ -47,6 +52,7 @@ class ColumnFamilyHandle;
 class DB;
 class Env;
 class Iterator;
+class Status;
 class WriteBatch;
 }  // namespace rocksdb
 
@@ -91,16 +97,25 @@ struct KeyAndId {
   std::string id;
 };
 
+struct StoreOptions {
+  // Cipher::kKeySize bytes; empty = values are not encrypted.
+  std::string encryption_key = {};
+  rocksdb::Env* env = nullptr;  // borrowed, for tests; null = the file system
+};
+
 class EntryStore {
  public:
   // Never fails. An empty `directory` means in memory, which is then no problem. `now` names what
-  // is set aside. `env` (borrowed) is for tests; null = the file system.
+  // is set aside. With a key, what is there in clear is encrypted first.
   static std::unique_ptr<EntryStore> Open(const std::filesystem::path& directory,
-                                          core::WallTime now, rocksdb::Env* env = nullptr);
+                                          core::WallTime now, const StoreOptions& options = {});
   ~EntryStore();
 
   // What went wrong on opening, for a person; empty if nothing did.
   const std::string& problem() const { return problem_; }
+  // The database is left alone, for it is encrypted with another key, or no key was given. Empty
+  // if not.
+  const std::string& refusal() const { return refusal_; }
   bool in_memory() const { return memory_env_ != nullptr; }
 
   // `id.key` is where it goes. Without a vector, the entry owes one. `replaced_id`: the entry that
@@ -157,17 +172,25 @@ class EntryStore {
   // Each returns what went wrong, empty if nothing did.
   struct OpenError {
     std::string text;
-    bool damaged = false;  // worth setting aside
+    bool damaged = false;    // worth setting aside
+    bool wrong_key = false;  // and nothing else
   };
   OpenError OpenDirectory(const std::filesystem::path& directory, rocksdb::Env* env);
   OpenError OpenDatabase(const std::string& path, rocksdb::Env* env);
   std::string CheckFormat();
+  OpenError CheckKey();
+  rocksdb::Status EncryptAll();
+  rocksdb::Status EncryptFamily(rocksdb::ColumnFamilyHandle* family);
   void OpenInMemory();
   void Close();
   absl::Status Write(rocksdb::WriteBatch& batch);
   template <typename Message>
   std::optional<Message> Read(rocksdb::ColumnFamilyHandle* family, std::string_view key,
                               bool* damaged = nullptr) const;
+  template <typename Message>
+  std::string Encode(std::string_view key, const Message& message) const;
+  std::string Wrap(std::string_view key, std::string_view message) const;
+  std::optional<std::string> Unwrap(std::string_view key, std::string_view value) const;
   template <typename Message>
   std::optional<Message> Decode(std::string_view key, std::string_view value) const;
   template <typename Visit>
@@ -178,6 +201,9 @@ class EntryStore {
 
   std::filesystem::path directory_;
   std::string problem_;
+  std::string refusal_;
+  std::unique_ptr<const Cipher> cipher_;
+  bool all_encrypted_ = false;  // then nothing in clear is read
   std::unique_ptr<rocksdb::Env> memory_env_;
   std::unique_ptr<rocksdb::DB> db_;
   rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these five belong to db_

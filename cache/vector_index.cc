@@ -26,7 +26,7 @@ bool Nearer(const VectorIndex::Candidate& a, const VectorIndex::Candidate& b) {
 constexpr size_t kFirstCapacity = 4096;
 constexpr size_t kLinks = 16;
 constexpr size_t kBuildBreadth = 100;
-constexpr size_t kSearchBreadth = 96;
+constexpr size_t kSearchBreadth = 192;
 constexpr size_t kNarrowBreadth = 8;
 
 // In units of the whole numbers: how far the upper halves of a vector can be from it.

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "core/check.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
@@ -64,6 +65,7 @@ cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
   options.max_bytes = config.cache.max_bytes;
   options.max_entry_bytes = config.cache.max_entry_bytes;
   options.index_memory = config.cache.index_memory;
+  options.encryption_key = absl::HexStringToBytes(config.cache.encryption_key);
   // What no route serves any more is removed; of routes that are gone, as late as any.
   core::Duration longest{};
   for (const resilience::Route& route : config.routes) {
@@ -90,6 +92,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, std::string
       new Server(std::move(config), std::move(config_path), *std::move(log), *std::move(embedder)));
   for (const std::string& warning : warnings) {
     server->log_->Write(Log::Level::kWarning, "config", {{"message", warning}});
+  }
+  if (const std::string& refusal = server->cache_->refusal(); !refusal.empty()) {
+    return absl::FailedPreconditionError("cache.encryption_key: " + refusal);
   }
   const absl::Status listening = server->Listen();
   if (!listening.ok()) return listening;

@@ -216,6 +216,21 @@ Type<std::string> Secret() {
   return type;
 }
 
+Type<std::string> EncryptionKey() {
+  Type<std::string> type =
+      TextType("secret", "64 hexadecimal digits", [](const std::string& text) -> std::string {
+        constexpr size_t kDigits = 64;
+        if (text.size() == kDigits &&
+            text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos) {
+          return "";
+        }
+        return "must be 64 hexadecimal digits, as `openssl rand -hex 32` writes them";
+      });
+  type.secret = true;
+  type.mask = Masked;
+  return type;
+}
+
 std::string BaseUrlFault(const std::string& text) {
   const auto url = ParseUrl(text);
   if (!url || (url->scheme != "http" && url->scheme != "https")) {
@@ -732,8 +747,8 @@ const Schema<Route>& RouteSchema() {
                "A model refused: that is the answer, or the next target is asked."),
       Value<R>("on_break", AT(on_break),
                Choice<core::OnBreak>({{"continue", core::OnBreak::kContinue},
-                                            {"restart", core::OnBreak::kRestart},
-                                            {"partial", core::OnBreak::kPartial}}),
+                                      {"restart", core::OnBreak::kRestart},
+                                      {"partial", core::OnBreak::kPartial}}),
                "A stream broke after the caller saw some of it: go on from there, start again, or "
                "end."),
       Section<R>("hedge", AT(hedge), HedgeSchema(),
@@ -805,6 +820,9 @@ const Schema<CacheConfig>& CacheConfigSchema() {
           "index_memory", AT(index_memory), Bytes(kMostBytes),
           "About how much memory the vectors take, 1.1 GiB for a million. Past it those of the "
           "scopes that were not used for longest are dropped, and loaded again when needed."),
+      Value<C>(
+          "encryption_key", AT(encryption_key), EncryptionKey(),
+          "Encrypts what the cache stores, best as `file:PATH`. Unset: it is stored in clear."),
   };
   return kSchema;
 }

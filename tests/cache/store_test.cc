@@ -363,7 +363,7 @@ TEST(EntryStore, AFullDiskIsAnErrorThatPassesByItself) {
   const fs::path path = dir.path() / "cache";
   FullDisk disk;
   {
-    auto store = EntryStore::Open(path, kNow, &disk);
+    auto store = EntryStore::Open(path, kNow, {.env = &disk});
     ASSERT_EQ(store->problem(), "");
     ASSERT_TRUE(Put(*store, Key("t", "1"), "1").ok());
     disk.full = true;
@@ -391,34 +391,188 @@ TEST(EntryStore, AFullDiskOnOpeningSetsNothingAside) {
   }
   FullDisk disk;
   disk.full = true;
-  EXPECT_TRUE(EntryStore::Open(path, kNow, &disk)->in_memory());
+  EXPECT_TRUE(EntryStore::Open(path, kNow, {.env = &disk})->in_memory());
   EXPECT_TRUE(SetAsideBeside(path).empty());
   EXPECT_EQ(IdsIn(*EntryStore::Open(path, kNow)), std::vector<std::string>{"1"});
+}
+
+// Whether the text stands in a file of the directory.
+bool InFiles(const fs::path& directory, const std::string& text) {
+  for (const auto& item : fs::recursive_directory_iterator(directory)) {
+    std::ifstream file(item.path(), std::ios::binary);
+    const std::string content(std::istreambuf_iterator<char>(file), {});
+    if (content.find(text) != std::string::npos) return true;
+  }
+  return false;
 }
 
 TEST(EntryStore, WhatWasRemovedIsGoneFromTheFilesAfterCompacting) {
   TempDir dir;
   const fs::path path = dir.path() / "cache";
   const std::string needle = "uNcOmPrEsSiBlE-7f3a9c", kept = "kEePtHiS-55d0e1";
-  const auto in_files = [&](const std::string& text) {
-    for (const auto& item : fs::directory_iterator(path)) {
-      std::ifstream file(item.path(), std::ios::binary);
-      const std::string content(std::istreambuf_iterator<char>(file), {});
-      if (content.find(text) != std::string::npos) return true;
-    }
-    return false;
-  };
   auto store = EntryStore::Open(path, kNow);
   EntryRecord gone = Entry("A"), stays = Entry("B");
   gone.answer = needle;
   stays.answer = kept;
   ASSERT_TRUE(store->Put(Details(Key("t", "1")), gone, Vector("A"), "").ok());
   ASSERT_TRUE(store->Put(Details(Key("u", "1")), stays, Vector("B"), "").ok());
-  EXPECT_TRUE(in_files(needle));
+  EXPECT_TRUE(InFiles(path, needle));
   ASSERT_TRUE(store->Remove({{Key("t", "1"), "A"}}).ok());
   ASSERT_TRUE(store->Compact(TenantPrefix("t")).ok());
-  EXPECT_FALSE(in_files(needle));
-  EXPECT_TRUE(in_files(kept));
+  EXPECT_FALSE(InFiles(path, needle));
+  EXPECT_TRUE(InFiles(path, kept));
+}
+
+// Every field is text that compression leaves as it is.
+class EncryptedStore : public ::testing::Test {
+ protected:
+  void PutSecrets(EntryStore& store) {
+    EntryRecord entry{"A", "qUeStIoN-7f3a9c", "aNsWeR-55d0e1", "pRoViDeR-c2", "mOdEl-91", kNow};
+    IdRecord details = Details(key_);
+    details.labels = {{"lAbEl-0b", "vAlUe-d4"}};
+    ASSERT_TRUE(
+        store.Put(details, entry, VectorRecord{"A", kNow, "eMbEdDeR-3e", vector_}, "").ok());
+  }
+  std::vector<std::string> Secrets() const {
+    return {"qUeStIoN-7f3a9c",
+            "aNsWeR-55d0e1",
+            "pRoViDeR-c2",
+            "mOdEl-91",
+            "lAbEl-0b",
+            "vAlUe-d4",
+            "eMbEdDeR-3e",
+            std::string(reinterpret_cast<const char*>(vector_.values.data()),
+                        vector_.values.size() * 2)};
+  }
+  int SecretsInFiles() const {
+    int found = 0;
+    for (const std::string& secret : Secrets()) found += InFiles(path_, secret) ? 1 : 0;
+    return found;
+  }
+  std::unique_ptr<EntryStore> Open(const std::string& key) {
+    return EntryStore::Open(path_, kNow, {.encryption_key = key});
+  }
+  void ExpectWhole(const EntryStore& store) {
+    EXPECT_EQ(store.problem(), "");
+    ASSERT_TRUE(store.Get(key_));
+    EXPECT_EQ(store.Get(key_)->answer, "aNsWeR-55d0e1");
+    ASSERT_TRUE(store.GetVector(key_));
+    EXPECT_EQ(store.GetVector(key_)->vector.values, vector_.values);
+    EXPECT_EQ(store.FindId("A")->labels.front().second, "vAlUe-d4");
+    EXPECT_EQ(store.read_errors(), 0u);
+  }
+
+  TempDir dir_;
+  const fs::path path_ = dir_.path() / "cache";
+  const std::string key_ = Key("tenant", "q");
+  const std::string mine_ = std::string(Cipher::kKeySize, 'k');
+  const std::string other_ = std::string(Cipher::kKeySize, 'o');
+  const QuantizedVector vector_{0.5f, {0x1234, 0x5678, 0x2bcd, 0x7123}};
+};
+
+TEST_F(EncryptedStore, NothingButKeysIsReadableInItsFiles) {
+  {
+    auto store = Open("");
+    PutSecrets(*store);
+    EXPECT_EQ(SecretsInFiles(), static_cast<int>(Secrets().size())) << "the test can see them";
+  }
+  fs::remove_all(path_);
+  for (const bool compacted : {false, true}) {
+    auto store = Open(mine_);
+    if (!compacted) PutSecrets(*store);
+    ExpectWhole(*store);
+    EXPECT_EQ(SecretsInFiles(), 0);
+    EXPECT_TRUE(InFiles(path_, "tenant")) << "keys are not encrypted";
+    ASSERT_TRUE(store->Compact("").ok());
+    EXPECT_EQ(SecretsInFiles(), 0);
+  }
+}
+
+TEST_F(EncryptedStore, AnotherKeyOrNoneIsRefusedAndTheDatabaseLeftAlone) {
+  PutSecrets(*Open(mine_));
+  for (const std::string& key : {other_, std::string()}) {
+    auto store = Open(key);
+    EXPECT_THAT(store->refusal(), HasSubstr(path_.string() + " is encrypted"));
+    EXPECT_THAT(store->refusal(), HasSubstr(key.empty() ? "no key" : "another key"));
+    EXPECT_TRUE(store->in_memory());
+    EXPECT_FALSE(store->Get(key_));
+    EXPECT_TRUE(SetAsideBeside(path_).empty());
+  }
+  auto store = Open(mine_);
+  EXPECT_EQ(store->refusal(), "");
+  ExpectWhole(*store);
+}
+
+TEST_F(EncryptedStore, WhatWasThereInClearIsEncryptedFirst) {
+  {
+    auto store = Open("");
+    PutSecrets(*store);
+    for (int i = 0; i < 50; ++i) {
+      const std::string id = "id " + std::to_string(i);
+      ASSERT_TRUE(Put(*store, Key("t", id), id).ok());
+    }
+  }
+  {
+    RawDatabase raw(path_);
+    std::string value = raw.Get(kEntries, Key("t", "id 7"));
+    value.back() ^= 1;
+    raw.Put(kEntries, Key("t", "id 7"), value);
+  }
+  {
+    auto store = Open(mine_);
+    ExpectWhole(*store);
+    EXPECT_EQ(IdsIn(*store).size(), 51u);
+    EXPECT_TRUE(store->Get(Key("t", "id 8")));
+    EXPECT_FALSE(store->Get(Key("t", "id 7"))) << "what is damaged in clear is not kept in clear";
+    EXPECT_EQ(SecretsInFiles(), 0);
+    EXPECT_FALSE(InFiles(path_, "answer id 7"));
+    EXPECT_FALSE(InFiles(path_, "answer id 8"));
+  }
+  ExpectWhole(*Open(mine_));
+}
+
+TEST_F(EncryptedStore, OnlyWhatWasSealedForItsKeyIsRead) {
+  const std::string one = Key("t", "1"), two = Key("t", "2"), three = Key("t", "3");
+  std::string in_clear;
+  {
+    ASSERT_TRUE(Put(*Open(""), one, "A").ok());
+    in_clear = RawDatabase(path_).Get(kEntries, one);
+    auto store = Open(mine_);
+    ASSERT_TRUE(Put(*store, two, "B").ok());
+    ASSERT_TRUE(Put(*store, three, "C").ok());
+  }
+  {
+    RawDatabase raw(path_);
+    raw.Put(kEntries, one, in_clear);
+    raw.Put(kEntries, two, raw.Get(kEntries, three));
+    std::string value = raw.Get(kVectors, three);
+    value.back() ^= 1;
+    raw.Put(kVectors, three, value);
+  }
+  auto store = Open(mine_);
+  EXPECT_FALSE(store->Get(one));
+  EXPECT_FALSE(store->Get(two));
+  EXPECT_TRUE(store->Get(three));
+  EXPECT_FALSE(store->GetVector(three));
+  EXPECT_EQ(store->read_errors(), 3u);
+}
+
+TEST(Cipher, OpensWhatItSealedForTheSameContextAndNothingElse) {
+  const Cipher cipher(std::string(Cipher::kKeySize, 'k')),
+      other(std::string(Cipher::kKeySize, 'o'));
+  for (const std::string& text : {std::string(), std::string("x"), std::string(5000, 'y')}) {
+    const std::string sealed = cipher.Seal("context", text);
+    EXPECT_EQ(cipher.Open("context", sealed), text);
+    EXPECT_NE(cipher.Seal("context", text), sealed) << "its nonces differ";
+    EXPECT_EQ(cipher.Open("contexT", sealed), std::nullopt);
+    EXPECT_EQ(other.Open("context", sealed), std::nullopt);
+    for (size_t i = 0; i < sealed.size(); i += 1 + sealed.size() / 40) {
+      std::string harmed = sealed;
+      harmed[i] ^= 4;
+      EXPECT_EQ(cipher.Open("context", harmed), std::nullopt) << i;
+      EXPECT_EQ(cipher.Open("context", sealed.substr(0, i)), std::nullopt) << i;
+    }
+  }
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 using namespace std::chrono_literals;
 
 // A provider that accepts connections and never says a word.
@@ -371,6 +372,21 @@ TEST_F(AppTest, AdminShowsTargetsAndSteersBreakers) {
   EXPECT_THAT(ReadLog(), HasSubstr(R"("to":"forced_open")"));
 }
 
+TEST_F(AppTest, ACacheOfAnotherKeyIsRefusedByTheKeysName) {
+  const std::string mine(64, 'a');
+  Start(MakeConfig("cache: {encryption_key: '" + mine + "'}"));
+  server_.reset();
+  for (const std::string& more :
+       {"cache: {encryption_key: '" + std::string(64, 'b') + "'}", std::string("drain: 20s")}) {
+    const auto server = Server::Start(MakeConfig(more), "test.yaml");
+    ASSERT_FALSE(server.ok());
+    const std::string text(server.status().message());
+    EXPECT_THAT(text, StartsWith("cache.encryption_key: the cache in " + (dir_ / "data").string()));
+    EXPECT_THAT(text, Not(HasSubstr("bbbb")));
+  }
+  Start(MakeConfig("cache: {encryption_key: '" + mine + "'}"));
+}
+
 TEST_F(AppTest, AdminShowsTheCacheAndPurges) {
   Start(MakeConfig());
   grpc::ClientContext context;
@@ -379,6 +395,8 @@ TEST_F(AppTest, AdminShowsTheCacheAndPurges) {
   EXPECT_EQ(stats.entries(), 0u);
   EXPECT_EQ(stats.embedder(), "hash-v1");
   EXPECT_EQ(stats.degraded(), "");
+  EXPECT_TRUE(stats.ready());
+  EXPECT_FALSE(stats.read_only());
   const auto purge = [&](const v1::PurgeCacheRequest& request) {
     grpc::ClientContext own;
     v1::PurgeCacheResponse response;

@@ -19,9 +19,11 @@ namespace {
 using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::StartsWith;
 
 // A provider with `more` among its keys, on line 2 and on.
@@ -610,6 +612,13 @@ TEST(ConfigLoaderTest, NamesAndTargets) {
 }
 
 TEST(ConfigLoaderTest, Limits) {
+  const std::string digits(64, 'c');
+  EXPECT_THAT(Faults("cache: {encryption_key: '" + digits + "'}\n" + kMinimal), IsEmpty());
+  for (const std::string& key : {digits + "c", digits.substr(1), digits.substr(1) + "g"}) {
+    EXPECT_THAT(Faults("cache: {encryption_key: '" + key + "'}\n" + kMinimal),
+                ElementsAre(AllOf(HasSubstr("cache.encryption_key: must be 64 hexadecimal digits"),
+                                  Not(HasSubstr("cccc")))));
+  }
   EXPECT_THAT(Faults("cache: {max_entry_bytes: 1025, max_bytes: 1024}\n" + kMinimal),
               ElementsAre(StartsWith("t.yaml:1:26: cache.max_entry_bytes: cannot take effect")));
   EXPECT_THAT(Faults("cache: {max_bytes: 1024}\n" + kMinimal),
