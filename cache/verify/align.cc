@@ -51,6 +51,9 @@ class Aligner {
       return x.family.family != 0 && x.family.family == y.family.family &&
              x.family.member == y.family.member;
     });
+    Pair([](const Token& x, const Token& y) {
+      return !x.number && !y.number && x.unit != 0 && x.unit == y.unit;
+    });
     // A misspelling is a word that nobody knows beside one that is nearly it.
     Pair([](const Token& x, const Token& y) {
       return !x.number && !y.number && !x.code && !y.code && (!x.word.common || !y.word.common) &&
@@ -145,14 +148,21 @@ class Aligner {
         ++i;
         ++j;
       } else if (j == m || (i < n && length[i + 1][j] >= length[i][j + 1])) {
-        if (result_.partner_of_stored[i] < 0) alone_a += a_[i].word.weight;
+        if (result_.partner_of_stored[i] < 0) Leave(a_[i], alone_a, result_.added_names);
         ++i;
       } else {
-        if (result_.partner_of_asked[j] < 0) alone_b += b_[j].word.weight;
+        if (result_.partner_of_asked[j] < 0) Leave(b_[j], alone_b, result_.added_names);
         ++j;
       }
     }
     close();
+  }
+
+  // What is told before or behind the question itself says little about what is asked.
+  static void Leave(const Token& token, float& alone, float& names) {
+    if (token.context) return;
+    alone += token.word.weight;
+    if (token.named || token.code || token.family.family != 0) names += token.word.weight;
   }
 
   bool Same(size_t i, size_t j) const {

@@ -18,6 +18,7 @@ struct Alignment {
   // The weight of what one side adds where the other has nothing.
   float added_stored = 0;
   float added_asked = 0;
+  float added_names = 0;  // on either side, also in each other's place
   // The share of the words that are the same, in the same order.
   float frame = 0;
 };

@@ -27,6 +27,8 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
      "the same wording with something added in the asked question"},
     {Feature::kAddedStored, "added_stored", -1,
      "the same wording with something added in the stored question"},
+    {Feature::kAddedNames, "added_names", -1, "the same wording with another name in it"},
+    {Feature::kContext, "context", -1, "another situation is told"},
     {Feature::kWordsAsked, "words_asked", -1,
      "the asked question has words that the stored one lacks"},
     {Feature::kWordsStored, "words_stored", -1,
@@ -40,6 +42,7 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
     {Feature::kSubstitution, "substitution", -1, "the same wording about something else"},
     {Feature::kNumbersDiffer, "numbers_differ", -1, "other numbers"},
     {Feature::kNumberOneSided, "number_one_sided", -1, "a number on one side only"},
+    {Feature::kVersionOneSided, "version_one_sided", -1, "a version or a year on one side only"},
     {Feature::kUnitsDiffer, "units_differ", -1, "other units"},
     {Feature::kCodesDiffer, "codes_differ", -1, "other codes or versions"},
     {Feature::kNegation, "negation", -1, "a negation on one side only"},
@@ -50,6 +53,9 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
      "the asked question has a condition that the stored one lacks"},
     {Feature::kConditionStored, "condition_stored", -1,
      "the stored question has a condition that the asked one lacks"},
+    {Feature::kQualifierAsked, "qualifier_asked", -1, "the asked question is narrowed or widened"},
+    {Feature::kQualifierStored, "qualifier_stored", -1,
+     "the stored question is narrowed or widened"},
     {Feature::kKindDiffers, "kind_differs", -1, "another kind of question"},
     {Feature::kKindLoose, "kind_loose", -1, "asked for in another way"},
     {Feature::kYesNo, "yes_no", -1, "only one asks for yes or no"},
@@ -69,10 +75,15 @@ struct Leftover {
   float words = 0;
   float names = 0;
   float conditions = 0;
+  float context = 0;
   int numbers = 0;
+  int years = 0;
+  int versions = 0;  // numbers right behind a name
   int codes = 0;
   std::vector<const Token*> tokens;
 };
+
+bool IsName(const Token& token) { return token.named || token.code || token.family.family != 0; }
 
 Leftover LeftoverOf(const Question& question, const std::vector<int>& partners) {
   Leftover left;
@@ -85,12 +96,17 @@ Leftover LeftoverOf(const Question& question, const std::vector<int>& partners) 
     left.tokens.push_back(&token);
     if (token.number) {
       ++left.numbers;
+      left.years += token.year ? 1 : 0;
+      left.versions += i > 0 && IsName(question.tokens[i - 1]) ? 1 : 0;
       continue;
     }
     if (token.function || negation) continue;
     left.codes += token.code ? 1 : 0;
-    const bool name = token.named || token.code || token.family.family != 0;
-    (name ? left.names : left.words) += token.word.weight;
+    if (token.context) {
+      left.context += token.word.weight;
+      continue;
+    }
+    (IsName(token) ? left.names : left.words) += token.word.weight;
     if (token.after_preposition) left.conditions += token.word.weight;
   }
   return left;
@@ -130,72 +146,130 @@ bool UnitsDiffer(const Leftover& stored, const Leftover& asked) {
          }) > 0;
 }
 
-// Pairs of content words in another order, where the order matters.
+// How many words the two have in the same order, when two partners of stored words change places.
+size_t WordsInOrder(std::vector<int> partners, size_t x, size_t y) {
+  std::swap(partners[x], partners[y]);
+  std::vector<int> rising;  // the last partner of the best run of each length
+  for (const int partner : partners) {
+    if (partner < 0) continue;
+    const auto at = std::lower_bound(rising.begin(), rising.end(), partner);
+    if (at == rising.end()) {
+      rising.push_back(partner);
+    } else {
+      *at = partner;
+    }
+  }
+  return rising.size();
+}
+
+// Two words that stand in each other's place: "What did Freud think of Jung?" A clause that only
+// moved puts more than two words out of order, and exchanging two of them does not help.
 bool RolesSwapped(const Question& stored, const Question& asked, const Alignment& alignment,
                   float leftover) {
-  if (leftover > 1.2f) return false;
-  bool directed = false;
+  constexpr size_t kMostTokens = 48;
+  if (leftover > 1.2f || stored.tokens.size() > kMostTokens) return false;
   for (const Token& token : asked.tokens) {
     if (token.text == "vs" || token.text == "versus" || token.text == "or" ||
         token.text == "difference" || token.text == "between")
       return false;
-    directed = directed || IsDirected(token.text);
   }
-  int last = -1;
-  int inversions = 0;
-  int pairs = 0;
-  for (size_t i = 0; i < stored.tokens.size(); ++i) {
-    const int partner = alignment.partner_of_stored[i];
-    if (stored.tokens[i].function || partner < 0) continue;
-    ++pairs;
-    if (partner < last) ++inversions;
-    last = std::max(last, partner);
+  const std::vector<int>& partners = alignment.partner_of_stored;
+  const size_t in_order = WordsInOrder(partners, 0, 0);
+  for (size_t x = 0; x < partners.size(); ++x) {
+    if (partners[x] < 0 || stored.tokens[x].function) continue;
+    for (size_t y = x + 2; y < partners.size(); ++y) {
+      if (partners[y] < 0 || partners[y] > partners[x] || stored.tokens[y].function) continue;
+      if (WordsInOrder(partners, x, y) >= in_order + 2) return true;
+    }
   }
-  return pairs >= 2 && inversions >= 1 && directed && alignment.frame > .55f;
+  return false;
 }
 
 // What stands at each end of a movement or a conversion: from it, or to it.
 struct Ends {
   std::vector<uint64_t> from;
   std::vector<uint64_t> to;
+  std::vector<uint64_t> before_to;  // the start, where no "from" says it
 };
+
+bool IsArticle(std::string_view text) {
+  return text == "the" || text == "a" || text == "an" || text == "my" || text == "your";
+}
+
+// "in" ends a movement only where something is measured or worded anew: "100°F in Celsius".
+bool LeadsTo(const std::vector<Token>& tokens, size_t i) {
+  const std::string& text = tokens[i].text;
+  if (text == "to" || text == "into" || text == "onto") return true;
+  return text == "in" && i + 1 < tokens.size() &&
+         (tokens[i + 1].unit != 0 || tokens[i + 1].text == "degrees");
+}
+
+// The words of one end: "from a CSV file", from `at` on.
+void ReadEnd(const std::vector<Token>& tokens, size_t at, std::vector<uint64_t>& end) {
+  constexpr size_t kLongestEnd = 4;
+  const auto says_little = [&](size_t i) {
+    return IsArticle(tokens[i].text) || (tokens[i].text == "degrees" && i + 1 < tokens.size());
+  };
+  while (at < tokens.size() && says_little(at)) ++at;
+  for (size_t i = at; i < std::min(tokens.size(), at + kLongestEnd); ++i) {
+    // Words of one letter count: "from A to Z".
+    if (tokens[i].function && tokens[i].text.size() > 1) break;
+    if (!tokens[i].number) end.push_back(tokens[i].word.meaning);
+  }
+}
 
 Ends EndsOf(const Question& question) {
   Ends ends;
   const std::vector<Token>& tokens = question.tokens;
-  const auto content = [&](size_t i) {
-    return i < tokens.size() && (!tokens[i].function || tokens[i].text.size() == 1) &&
-           tokens[i].text != "the" && tokens[i].text != "an";
-  };
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::string& text = tokens[i].text;
-    if (i > 0 && tokens[i - 1].number && tokens[i].unit != 0)
-      ends.from.push_back(tokens[i].word.meaning);
-    const bool to =
-        text == "to" || text == "into" || text == "in" || text == "onto" || text == "as";
-    if (!to && text != "from") continue;
-    size_t next = i + 1;
-    while (next < tokens.size() && next < i + 3 &&
-           (tokens[next].text == "the" || tokens[next].text == "an" || tokens[next].text == "my" ||
-            (tokens[next].text == "a" && next + 1 < tokens.size() && content(next + 1) &&
-             tokens[next + 1].text.size() > 1 && tokens[next + 1].text != "to")))
-      ++next;
-    if (content(next)) (to ? ends.to : ends.from).push_back(tokens[next].word.meaning);
-    if (to && i > 0 && content(i - 1)) ends.from.push_back(tokens[i - 1].word.meaning);
+    if (tokens[i].text == "from") {
+      ReadEnd(tokens, i + 1, ends.from);
+    } else if (LeadsTo(tokens, i)) {
+      ReadEnd(tokens, i + 1, ends.to);
+      for (size_t back = 1; back <= 3 && back <= i && !tokens[i - back].function; ++back) {
+        if (!tokens[i - back].number) ends.before_to.push_back(tokens[i - back].word.meaning);
+      }
+    } else if (i > 0 && tokens[i - 1].number && tokens[i].unit != 0) {
+      ReadEnd(tokens, i, ends.before_to);
+    }
   }
   return ends;
 }
 
+bool Has(const std::vector<uint64_t>& ids, uint64_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+// Whether something is at the first end that is not also at the second.
+bool Moved(const std::vector<uint64_t>& here, const std::vector<uint64_t>& also_here,
+           const std::vector<uint64_t>& there, const std::vector<uint64_t>& also_there) {
+  return std::any_of(here.begin(), here.end(), [&](uint64_t id) {
+    return Has(there, id) && !Has(also_here, id) && !Has(also_there, id);
+  });
+}
+
 bool Overlap(const std::vector<uint64_t>& a, const std::vector<uint64_t>& b) {
-  return std::any_of(a.begin(), a.end(),
-                     [&](uint64_t id) { return std::find(b.begin(), b.end(), id) != b.end(); });
+  return std::any_of(a.begin(), a.end(), [&](uint64_t id) { return Has(b, id); });
+}
+
+bool Mentions(const Question& question, const std::vector<uint64_t>& ids) {
+  return std::any_of(question.tokens.begin(), question.tokens.end(),
+                     [&](const Token& token) { return Has(ids, token.word.meaning); });
 }
 
 bool DirectionsDiffer(const Question& stored, const Question& asked) {
   const Ends a = EndsOf(stored);
   const Ends b = EndsOf(asked);
-  return (Overlap(a.from, b.to) && !Overlap(a.from, b.from)) ||
-         (Overlap(a.to, b.from) && !Overlap(a.to, b.to));
+  // "RNA from DNA" and "DNA from RNA": both name both, and start from the other.
+  if (!a.from.empty() && !b.from.empty() && !Overlap(a.from, b.from) && Mentions(asked, a.from) &&
+      Mentions(stored, b.from))
+    return true;
+  const auto start = [](const Ends& ends) {
+    return ends.from.empty() ? ends.before_to : ends.from;
+  };
+  const std::vector<uint64_t> start_a = start(a);
+  const std::vector<uint64_t> start_b = start(b);
+  return Moved(start_a, a.to, b.to, start_b) && Moved(a.to, start_a, start_b, b.to);
 }
 
 float TrigramDice(const Question& a, const Question& b) {
@@ -214,6 +288,12 @@ float TrigramDice(const Question& a, const Question& b) {
   }
   return 2.0f * static_cast<float>(both) /
          static_cast<float>(a.trigrams.size() + b.trigrams.size());
+}
+
+// A "not" in the story before the question may stand in the question itself in another wording.
+bool NegationsDiffer(const Question& stored, const Question& asked) {
+  const auto all = [](const Question& q) { return q.negations + q.negations_of_context; };
+  return stored.negations % 2 != asked.negations % 2 && all(stored) % 2 != all(asked) % 2;
 }
 
 float Bit(bool condition) { return condition ? 1.0f : 0.0f; }
@@ -258,6 +338,8 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
   const float sure = .25f + alignment.frame;
   set(Feature::kAddedAsked, std::min(alignment.added_asked, 2.0f) * alignment.frame);
   set(Feature::kAddedStored, std::min(alignment.added_stored, 2.0f) * alignment.frame);
+  set(Feature::kAddedNames, std::min(alignment.added_names, 2.0f) * alignment.frame);
+  set(Feature::kContext, Saturated(std::min(a.context, b.context)));
   set(Feature::kWordsAsked, Saturated(b.words));
   set(Feature::kWordsStored, Saturated(a.words));
   set(Feature::kNamesAsked, Saturated(b.names));
@@ -267,18 +349,25 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
   set(Feature::kSubstitution, std::min(alignment.substituted, 2.0f) * alignment.frame);
   set(Feature::kNumbersDiffer, sure * Bit(a.numbers > 0 && b.numbers > 0));
   set(Feature::kNumberOneSided, Bit((a.numbers > 0) != (b.numbers > 0)));
+  set(Feature::kVersionOneSided,
+      Bit((a.numbers > 0) != (b.numbers > 0) && a.years + b.years + a.versions + b.versions > 0));
   set(Feature::kUnitsDiffer, Bit(UnitsDiffer(a, b)));
   set(Feature::kCodesDiffer, Bit(a.codes > 0 || b.codes > 0));
-  set(Feature::kNegation, sure * Bit((stored.negations % 2) != (asked.negations % 2)));
+  set(Feature::kNegation, sure * Bit(NegationsDiffer(stored, asked)));
   set(Feature::kOpposites, sure * Saturated(static_cast<float>(CountRelated(a, b, Opposite))));
   set(Feature::kRolesSwapped, Bit(RolesSwapped(stored, asked, alignment, alone)));
   set(Feature::kDirection, Bit(DirectionsDiffer(stored, asked)));
   set(Feature::kConditionAsked, Saturated(b.conditions));
   set(Feature::kConditionStored, Saturated(a.conditions));
+  const auto qualified = [](const Question& by, const Question& other) {
+    return Saturated(static_cast<float>(std::popcount(by.qualifiers & ~other.qualifiers)));
+  };
+  set(Feature::kQualifierAsked, qualified(asked, stored));
+  set(Feature::kQualifierStored, qualified(stored, asked));
   const KindSet sharp_a = stored.kinds & kSharpKinds;
   const KindSet sharp_b = asked.kinds & kSharpKinds;
   set(Feature::kKindDiffers, sure * Bit(Disjoint(sharp_a, sharp_b)));
-  set(Feature::kKindLoose, Bit(stored.kinds != asked.kinds && sharp_a != sharp_b));
+  set(Feature::kKindLoose, Bit(Disjoint(stored.kinds, asked.kinds) && !Disjoint(sharp_a, sharp_b)));
   set(Feature::kYesNo, Bit((stored.kinds & kYesNo) != (asked.kinds & kYesNo)));
   set(Feature::kFormDiffers,
       Saturated(static_cast<float>(std::popcount(stored.forms ^ asked.forms))));

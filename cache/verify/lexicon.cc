@@ -35,8 +35,7 @@ constexpr std::string_view kFunctionWords =
 constexpr std::string_view kNegations =
     "not no never without none nothing nobody neither nor cannot n't isnt arent dont doesnt didnt "
     "cant "
-    "couldnt wont wouldnt shouldnt hasnt havent hadnt except excluding unless stop avoid prevent "
-    "refuse";
+    "couldnt wont wouldnt shouldnt hasnt havent hadnt except excluding unless";
 
 constexpr std::string_view kPrepositions =
     "in on at for from with without by during after before until till since under over above below "
@@ -284,6 +283,10 @@ constexpr std::string_view kFamilies[] = {
     "monday=mon tuesday=tue wednesday=wed thursday=thu friday=fri saturday=sat sunday=sun",
     "spring summer autumn=fall winter",
     "morning afternoon evening night",
+    "before during after",
+    "make keep lose",
+    "running stopped",
+    "create activate deactivate delete rename",
     "red blue green yellow black white brown orange purple pink grey=gray violet",
     "dollar=dollars=usd=$ euro=euros=eur=€ pound=pounds=gbp=£ rupee=rupees=inr=rs=₹ yen=jpy=¥ "
     "yuan=cny franc=chf "
@@ -464,6 +467,42 @@ constexpr std::string_view kOpposites[] = {
     "stage : unstage",
     "comment : uncomment",
     "mount : unmount",
+};
+
+// Words that narrow or widen what is asked; a row for each sense.
+constexpr std::string_view kQualifiers[] = {
+    "only just solely merely",
+    "all every each everything everyone whole entire",
+    "first initial",
+    "last previous",
+    "if whether provided supposing",
+    "unless",
+    "before prior",
+    "after following",
+    "until till",
+    "during while",
+    "instead rather",
+    "still yet anymore",
+    "again twice",
+    "most",
+    "best top greatest",
+    "worst",
+    "without",
+    "except excluding besides",
+    "own myself yourself oneself himself alone",
+    "online",
+    "free",
+    "automatically automatic",
+    "manually manual",
+    "permanently permanent",
+    "legally legal",
+    "safely safe",
+    "beginner beginners",
+    "abroad overseas",
+    "max maximum",
+    "min minimum",
+    "exactly exact",
+    "average typical",
 };
 
 constexpr std::string_view kForms[] = {
@@ -714,7 +753,6 @@ constexpr Phrase kPhrases[] = {
     {" factors ", kWhy},
     {" what leads to ", kWhy},
     {" reasons for ", kWhy},
-    {" when ", kWhen},
     {" what time ", kWhen},
     {" what date ", kWhen},
     {" which date ", kWhen},
@@ -729,7 +767,6 @@ constexpr Phrase kPhrases[] = {
     {" start date ", kWhen},
     {" release date ", kWhen},
     {" how soon ", kWhen},
-    {" where ", kWhere},
     {" which country ", kWhere},
     {" what country ", kWhere},
     {" which city ", kWhere},
@@ -737,12 +774,10 @@ constexpr Phrase kPhrases[] = {
     {" location of ", kWhere},
     {" which place ", kWhere},
     {" what place ", kWhere},
-    {" who ", kWho},
     {" whom ", kWho},
     {" who is ", kWho},
     {" by whom ", kWho},
     {" which person ", kWho},
-    {" whose ", kWho},
     {" how much ", kHowMuch},
     {" cost ", kHowMuch},
     {" costs ", kHowMuch},
@@ -833,6 +868,11 @@ constexpr Phrase kPhrases[] = {
     {" or not ", kYesNo},
     {" allowed ", kYesNo},
 };
+
+// These ask only where they open the question, or where nothing else in it does: elsewhere they
+// join clauses.
+constexpr Phrase kAskers[] = {
+    {" when ", kWhen}, {" where ", kWhere}, {" who ", kWho}, {" whose ", kWho}};
 
 constexpr std::string_view kYesNoOpeners =
     "is are was were am do does did can could may might will would shall should has have had isnt "
@@ -1093,8 +1133,8 @@ std::unordered_map<std::string_view, Membership> MakeFamilies() {
   return map;
 }
 
-std::unordered_map<std::string_view, std::vector<Pole>> MakePoles() {
-  std::unordered_map<std::string_view, std::vector<Pole>> map;
+std::unordered_map<uint64_t, std::vector<Pole>> MakePoles() {
+  std::unordered_map<uint64_t, std::vector<Pole>> map;
   uint32_t pair = 0;
   for (std::string_view row : kOpposites) {
     ++pair;
@@ -1103,7 +1143,7 @@ std::unordered_map<std::string_view, std::vector<Pole>> MakePoles() {
       if (word == ":") {
         side = 1;
       } else {
-        map[word].push_back({pair, side});
+        map[IdOf(Stem(word))].push_back({pair, side});
       }
     });
   }
@@ -1209,15 +1249,19 @@ Membership FamilyOf(std::string_view lower) {
 }
 
 std::span<const Pole> PolesOf(std::string_view lower) {
-  static const auto& map =
-      *new std::unordered_map<std::string_view, std::vector<Pole>>(MakePoles());
-  const auto found = map.find(lower);
+  static const auto& map = *new std::unordered_map<uint64_t, std::vector<Pole>>(MakePoles());
+  const auto found = map.find(IdOf(Stem(lower)));
   if (found == map.end()) return {};
   return found->second;
 }
 
 uint32_t FormOf(std::string_view lower) {
   static const auto& map = *new Numbers(MakeBits(kForms, false));
+  return FindOr(map, lower, 0);
+}
+
+uint32_t QualifierOf(std::string_view lower) {
+  static const auto& map = *new Numbers(MakeBits(kQualifiers, false));
   return FindOr(map, lower, 0);
 }
 
@@ -1298,6 +1342,14 @@ KindSet KindsOf(std::string_view spaced) {
     return made;
   }());
   KindSet kinds = FindPhrases(index, spaced);
+  for (const Phrase& asker : kAskers) {
+    if (spaced.starts_with(asker.text)) kinds |= asker.kinds;
+  }
+  if (kinds == 0) {
+    for (const Phrase& asker : kAskers) {
+      if (spaced.find(asker.text) != std::string_view::npos) kinds |= asker.kinds;
+    }
+  }
   if (spaced.size() > 2) {
     const std::string_view rest = spaced.substr(1);
     if (openers.contains(rest.substr(0, rest.find(' ')))) kinds |= kYesNo;

@@ -70,9 +70,10 @@ struct Pole {
 };
 std::span<const Pole> PolesOf(std::string_view lower);
 
-uint32_t FormOf(std::string_view lower);  // bit of the output form that it names, or 0
-uint32_t TaskOf(std::string_view lower);  // bit of the task that it asks for, or 0
-uint32_t UnitOf(std::string_view lower);  // 0: none; spellings of one unit share it
+uint32_t QualifierOf(std::string_view lower);  // bit of how it narrows what is asked, or 0
+uint32_t FormOf(std::string_view lower);       // bit of the output form that it names, or 0
+uint32_t TaskOf(std::string_view lower);       // bit of the task that it asks for, or 0
+uint32_t UnitOf(std::string_view lower);       // 0: none; spellings of one unit share it
 uint32_t LanguageNamed(std::string_view lower);
 // Bit of the languages that have it among their commonest words; English is bit 0.
 uint32_t LanguagesOf(std::string_view lower);

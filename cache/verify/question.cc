@@ -62,9 +62,12 @@ struct Piece {
   std::string text;  // lower case
   bool capital = false;
   bool opens = false;  // a sentence
+  int sentence = 0;
 };
 
 constexpr std::pair<std::string_view, std::string_view> kContractions[] = {
+    {"ww1", "world war 1"},   {"wwi", "world war 1"},
+    {"ww2", "world war 2"},   {"wwii", "world war 2"},
     {"can't", "can not"},     {"cannot", "can not"},
     {"cant", "can not"},      {"won't", "will not"},
     {"wont", "will not"},     {"shan't", "shall not"},
@@ -87,6 +90,9 @@ class Cutter {
  public:
   explicit Cutter(std::u32string_view text) : text_(text) {}
 
+  // By sentence, whether it ends in a question mark.
+  const std::vector<bool>& asks() const { return asks_; }
+
   std::vector<Piece> Cut() {
     while (at_ < text_.size() && pieces_.size() < kLongest) Step();
     return std::move(pieces_);
@@ -104,8 +110,16 @@ class Cutter {
     }
     if (const std::string_view sign = SignWord(c); !sign.empty()) Add(std::string(sign), false);
     if (c == 0xB0) ReadDegrees();
-    if (c == '.' || c == '?' || c == '!' || c == ':' || c == '\n' || c == '"' || c == 0x201C)
+    const bool arrow = (c == '-' && At(at_ + 1) == '>') || c == 0x2192;
+    if (arrow) Add("to", false);
+    if (c == '.' || c == '?' || c == '!' || c == ':' || c == '\n' || c == '"' || c == 0x201C) {
       opens_ = true;
+    }
+    if ((c == '.' || c == '?' || c == '!') && (at_ + 1 == text_.size() || IsSpace(At(at_ + 1)))) {
+      asks_.resize(static_cast<size_t>(sentence_) + 1);
+      asks_.back() = c == '?';
+      ++sentence_;
+    }
     ++at_;
   }
 
@@ -203,6 +217,10 @@ class Cutter {
         Add("is", false);
       return;
     }
+    const bool after_digit =
+        !pieces_.empty() && IsDigit(static_cast<uint8_t>(pieces_.back().text[0]));
+    if (after_digit && (word == "st" || word == "nd" || word == "rd" || word == "th")) return;
+    if (word == "us" && capital) word = "usa";
     if (word == "k" && !pieces_.empty() && IsDigit(pieces_.back().text[0])) {
       pieces_.back().text += "000";
       return;
@@ -211,25 +229,30 @@ class Cutter {
   }
 
   void AddWords(std::string_view words) {
-    const size_t space = words.find(' ');
-    Add(std::string(words.substr(0, space)), false);
-    if (space != std::string_view::npos) Add(std::string(words.substr(space + 1)), false);
+    while (!words.empty()) {
+      const size_t space = std::min(words.find(' '), words.size());
+      Add(std::string(words.substr(0, space)), false);
+      words.remove_prefix(std::min(words.size(), space + 1));
+    }
   }
 
   void Add(std::string word, bool capital, bool first = false) {
-    if (!word.empty()) pieces_.push_back({std::move(word), capital, first});
+    if (!word.empty()) pieces_.push_back({std::move(word), capital, first, sentence_});
   }
 
   std::u32string_view text_;
   size_t at_ = 0;
   bool opens_ = true;
+  int sentence_ = 0;
+  std::vector<bool> asks_;  // by sentence
   std::vector<Piece> pieces_;
 };
 
 Token MakeToken(const Piece& piece) {
   Token token;
   token.text = piece.text;
-  token.word = Describe(piece.text);
+  // ".loc" and "loc" are one word.
+  token.word = Describe(std::string_view(piece.text).substr(piece.text[0] == '.' ? 1 : 0));
   token.function = IsFunctionWord(piece.text);
   const bool digits = std::any_of(piece.text.begin(), piece.text.end(),
                                   [](char c) { return IsDigit(static_cast<unsigned char>(c)); });
@@ -248,11 +271,19 @@ Token MakeToken(const Piece& piece) {
     token.word.weight = .8f;
     token.function = false;
   }
-  token.unit = UnitOf(piece.text);
+  if (piece.text.size() > 1 || piece.text[0] == '%' || piece.text[0] == '$')
+    token.unit = UnitOf(piece.text);
   token.family = FamilyOf(piece.text);
   if (token.family.family == 0 && token.word.id != 0) token.family = FamilyOf(Stem(piece.text));
   token.named = piece.capital && !token.function && !token.number;
   return token;
+}
+
+// Before a language's name: the text is to be in it. Elsewhere the name says where or what.
+bool LeadsToLanguage(std::string_view word) {
+  static constexpr std::string_view kLeading[] = {"in", "into",   "to", "en", "auf",   "em",
+                                                  "po", "simple", "i",  "på", "plain", "translate"};
+  return std::find(std::begin(kLeading), std::end(kLeading), word) != std::end(kLeading);
 }
 
 // The language that most of the words speak for.
@@ -304,7 +335,14 @@ std::string QuotedIn(std::string_view text) {
 Question Analyze(std::string_view text) {
   Question question;
   const std::u32string characters = DecodeUtf8(text);
-  for (const Piece& piece : Cutter(characters).Cut()) question.tokens.push_back(MakeToken(piece));
+  Cutter cutter(characters);
+  const std::vector<Piece> pieces = cutter.Cut();
+  const auto first_asking = std::find(cutter.asks().begin(), cutter.asks().end(), true);
+  const bool asks = first_asking != cutter.asks().end();
+  for (const Piece& piece : pieces) {
+    question.tokens.push_back(MakeToken(piece));
+    question.tokens.back().context = asks && piece.sentence < first_asking - cutter.asks().begin();
+  }
   question.normalized = NormalizeQuestion(text);
   question.spaced = " ";
   bool preposition = false;
@@ -312,16 +350,25 @@ Question Analyze(std::string_view text) {
     Token& token = question.tokens[i];
     question.spaced += token.text;
     question.spaced += ' ';
-    if (i > 0 && token.unit != 0 && question.tokens[i - 1].number)
+    if (i > 0 && question.tokens[i - 1].number) {
+      if (token.unit == 0) token.unit = UnitOf(token.text);
       question.tokens[i - 1].unit = token.unit;
+    }
     token.after_preposition = preposition;
     if (!token.function) preposition = false;
     if (IsPreposition(token.text)) preposition = true;
     question.content += token.word.weight;
     question.forms |= FormOf(token.text);
     question.tasks |= TaskOf(token.text);
-    question.languages_named |= LanguageNamed(token.text);
-    question.negations += IsNegation(token.text) ? 1 : 0;
+    const std::string_view before = i > 0 ? question.tokens[i - 1].text : std::string_view();
+    const std::string_view behind =
+        i + 1 < question.tokens.size() ? question.tokens[i + 1].text : std::string_view();
+    if (LeadsToLanguage(before)) question.languages_named |= LanguageNamed(token.text);
+    // "I don't want to" is how people open a request; "no 1024" is a number.
+    const bool negates = IsNegation(token.text) && behind != "want" &&
+                         !(i + 1 < question.tokens.size() && question.tokens[i + 1].number);
+    (token.context ? question.negations_of_context : question.negations) += negates ? 1 : 0;
+    question.qualifiers |= QualifierOf(token.text);
     question.asks_now = question.asks_now || IsNow(token.text);
     question.asks_past = question.asks_past || IsPast(token.text);
   }

@@ -24,6 +24,7 @@ struct Token {
   uint32_t unit = 0;  // it names one, or one follows the number
   Membership family;
   bool after_preposition = false;
+  bool context = false;  // it stands in a sentence before the question itself
 };
 
 struct Question {
@@ -33,11 +34,13 @@ struct Question {
   std::vector<uint64_t> trigrams;  // of letters, sorted, each once
 
   KindSet kinds = 0;
+  uint32_t qualifiers = 0;
   uint32_t forms = 0;
   uint32_t tasks = 0;
-  uint32_t languages_named = 0;
-  int language = 0;  // the one that it is written in; -1: cannot be told
+  uint32_t languages_named = 0;  // as what the answer is to be in, or about: "in French"
+  int language = 0;              // the one that it is written in; -1: cannot be told
   int negations = 0;
+  int negations_of_context = 0;
   bool asks_now = false;
   bool asks_past = false;
   bool points_elsewhere = false;

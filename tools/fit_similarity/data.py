@@ -50,17 +50,31 @@ class Tool:
         return x
 
 
-def halves(intents, pairs):
-    """Every other topic, and every other group of pairs: [(intents, pairs), (intents, pairs)]."""
-    topics = list(dict.fromkeys(r['topic'] for r in intents))
-    groups = list(dict.fromkeys(p['a'] for p in pairs))
-    side = {t: i % 2 for i, t in enumerate(topics)}
-    group_side = {a: (i + len(topics)) % 2 for i, a in enumerate(groups)}
-    return [([r for r in intents if side[r['topic']] == h],
-             [p for p in pairs if group_side[p['a']] == h]) for h in (0, 1)]
+def components(pairs):
+    """The number of each text's group: pairs that share a text are of one group."""
+    parent = {}
+
+    def root(text):
+        while parent.setdefault(text, text) != text:
+            text = parent[text]
+        return text
+
+    for pair in pairs:
+        parent[root(pair['b'])] = root(pair['a'])
+    numbers = {}
+    return {text: numbers.setdefault(root(text), len(numbers)) for text in list(parent)}
 
 
-Sample = collections.namedtuple('Sample', 'pairs labels weights')
+Half = collections.namedtuple('Half', 'intents pairs vectors')
+
+
+def halves(intents, pairs, vectors):
+    """Every other topic, and every other group of pairs, as train_encoder/train.py parts them, with
+    the vectors of the encoder that has not seen them: vectors[h] are of the one that trained on h."""
+    topics = {t: i for i, t in enumerate(dict.fromkeys(r['topic'] for r in intents))}
+    groups = components(pairs)
+    return [Half([r for r in intents if topics[r['topic']] % 2 == h],
+                 [p for p in pairs if groups[p['a']] % 2 == h], vectors[1 - h]) for h in (0, 1)]
 
 
 def nearest_of_many(intents, vectors, rng, rounds=4, among=1):

@@ -1,10 +1,12 @@
 """Fits the weights of cache/verify (signs fixed) and their calibration to the project's own pairs.
 
-  fit.py --tool similarity_features --vectors FILE.npz --intents FILE --pairs FILE
-         [--shared DIR] [--natural FILE] [--vectors-half FILE0.npz FILE1.npz] [--write weights.inc]
+  fit.py --tool similarity_features --half-vectors HALF0.npz HALF1.npz
+         [--vectors SHIPPED.npz] [--shared DIR] [--write weights.inc]
 
-Measures honestly first (fitted on one half of topics and groups, measured on the other), then fits
-all. --natural is measured only; nothing of it enters a fit.
+HALF0.npz has the vectors of an encoder that was tuned on half 0 of the questions alone. An encoder's
+cosines on questions it was tuned on are too good, so each half's questions are taken as the other
+half's encoder sees them, for the measures and for what ships. First fitted on one half and measured
+on the other, then fitted on all. qqp-dev.jsonl of --shared is measured only; nothing of it enters.
 """
 import argparse
 import os
@@ -33,18 +35,33 @@ class Model:
         return scores
 
 
-def sample(intents, pairs, vectors, rng, options):
-    """Features' pairs, labels, weights: each kind of data with a total weight of its own."""
-    parts = []
-    many, labels = data.nearest_of_many(intents, vectors, rng)
-    parts.append((many, labels, options['many']))
-    single, labels = data.pairs_of_topics(intents, vectors, rng)
-    parts.append((single, labels, options['single']))
-    parts.append(([(p['a'], p['b']) for p in pairs], np.array([p['label'] for p in pairs], bool), options['adversarial']))
-    texts = [t for p, _, _ in parts for t in p]
-    y = np.concatenate([l for _, l, _ in parts])
-    w = np.concatenate([np.full(len(l), total / len(l)) for _, l, total in parts])
-    return texts, y, w
+KINDS = ('many', 'single', 'adversarial', 'natural')
+
+
+def sample(parts, rng):
+    """Of each kind of data: pairs, labels and cosines."""
+    out = {kind: [] for kind in KINDS}
+    for part in parts:
+        found = {'many': data.nearest_of_many(part.intents, part.vectors, rng),
+                 'single': data.pairs_of_topics(part.intents, part.vectors, rng)}
+        for kind in ('adversarial', 'natural'):
+            rows = [p for p in part.pairs if p['kind'] == kind]
+            found[kind] = ([(p['a'], p['b']) for p in rows], np.array([p['label'] for p in rows], bool))
+        for kind, (texts, labels) in found.items():
+            if texts:
+                out[kind].append((texts, labels, part.vectors.cosines(texts)))
+    return {kind: ([t for texts, _, _ in found for t in texts],
+                   np.concatenate([y for _, y, _ in found]), np.concatenate([c for _, _, c in found]))
+            for kind, found in out.items() if found}
+
+
+def joined(tool, samples, shares):
+    """Features, labels and weights of a sample; each kind has its share of the weight."""
+    kinds = [k for k in samples if shares[k] > 0]
+    x = np.concatenate([tool.features(samples[k][0], samples[k][2]) for k in kinds])
+    y = np.concatenate([samples[k][1] for k in kinds])
+    w = np.concatenate([np.full(len(samples[k][1]), shares[k] / len(samples[k][1])) for k in kinds])
+    return x, y, w
 
 
 def fit_weights(tool, x, y, w, options):
@@ -87,29 +104,29 @@ def calibration(raw, y, w):
     return knots, np.clip(values, 0, .999)
 
 
-def fit(tool, intents, pairs, vectors, options, seed=1):
+def fit(tool, parts, options, seed=1):
     rng = np.random.default_rng(seed)
-    texts, y, w = sample(intents, pairs, vectors, rng, options)
-    x = tool.features(texts, vectors.cosines(texts))
+    x, y, w = joined(tool, sample(parts, rng), {k: options[k] for k in KINDS})
     weights, bias = fit_weights(tool, x, y, w, options)
-    # Calibrated on what a cache would find, and on the near misses as a warning.
-    many, labels = data.nearest_of_many(intents, vectors, rng)
-    hard = [(p['a'], p['b']) for p in pairs]
-    raw = np.concatenate([tool.features(t, vectors.cosines(t)) @ weights + bias for t in (many, hard)])
-    y = np.concatenate([labels, [bool(p['label']) for p in pairs]])
-    w = np.concatenate([np.full(len(many), 1 / len(many)), np.full(len(hard), options['warning'] / len(hard))])
-    return Model(tool, weights, bias, calibration(raw, y, w))
+    # Calibrated on what a cache would find and on natural pairs, and on near misses as a warning.
+    x, y, w = joined(tool, sample(parts, rng), {k: options['calibrate_' + k] for k in KINDS})
+    return Model(tool, weights, bias, calibration(x @ weights + bias, y, w))
 
 
-def report(name, model, intents, pairs, natural_pairs, vectors, modules):
-    c = measure.cache(intents, vectors, model.score, modules[0], THRESHOLD)
+def report(name, model, part, natural_pairs, vectors, modules):
+    """Prints and returns the three measures on one part, and on natural pairs by other vectors."""
+    c = measure.cache([r for r in part.intents if 'more' not in r], part.vectors, model.score,
+                      modules[0], THRESHOLD)
+    a = measure.adversarial([p for p in part.pairs if p['kind'] == 'adversarial' and 'more' not in p],
+                            part.vectors, model.score, THRESHOLD)
     line = f'{name}: cache {c[0]} at .85 {c[1]}'
+    figures = [*c[0], *c[1], *a[0], a[1]]
     if natural_pairs:
         n = measure.natural(natural_pairs, vectors, model.score, modules[1], THRESHOLD)
         line += f' | natural {n[0]} at .85 {n[1]}'
-    a = measure.adversarial(pairs, vectors, model.score, THRESHOLD)
+        figures += [*n[0], *n[1]]
     print(line + f' | adversarial at .85 {a[0]}, misses at .33 {a[1]}', flush=True)
-    return a[2]
+    return figures
 
 
 def write(path, model):
@@ -125,41 +142,51 @@ def write(path, model):
         out.write('};\n')
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--tool', required=True)
-    parser.add_argument('--vectors', required=True)
-    parser.add_argument('--vectors-half', nargs=2)
-    parser.add_argument('--intents', nargs='+', required=True)
-    parser.add_argument('--pairs', nargs='+', required=True)
+    parser.add_argument('--questions', default=os.path.join(os.path.dirname(__file__), 'questions'))
+    parser.add_argument('--half-vectors', nargs=2, required=True)
+    parser.add_argument('--vectors')
     parser.add_argument('--shared', default='../shared')
-    parser.add_argument('--natural')
     parser.add_argument('--write')
-    parser.add_argument('--many', type=float, default=1)
-    parser.add_argument('--single', type=float, default=.5)
-    parser.add_argument('--adversarial', type=float, default=.5)
-    parser.add_argument('--warning', type=float, default=.15)
-    parser.add_argument('--ridge', type=float, default=1e-3)
-    parser.add_argument('--rounds', type=int, default=3)
+    for kind, share, calibrated in (('many', 1, 1), ('single', .5, 0), ('adversarial', .5, .15), ('natural', .5, .3)):
+        parser.add_argument('--' + kind, type=float, default=share)
+        parser.add_argument('--calibrate-' + kind, type=float, default=calibrated)
+    parser.add_argument('--ridge', type=float, default=.03)
+    parser.add_argument('--rounds', type=int, default=1)
     parser.add_argument('--reach', type=float, default=.6)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def read_questions(folder):
+    """(intents, pairs), the first 450 topics and 240 groups first: the encoders' halves need that."""
+    read = lambda name: data.read_lines(os.path.join(folder, name + '.jsonl'))
+    kinds = (('pairs', 'adversarial'), ('pairs_more', 'adversarial'), ('natural', 'natural'))
+    return (read('intents') + [row | {'more': True} for row in read('intents_more')],
+            [row | {'kind': kind} | ({'more': True} if name != 'pairs' else {})
+             for name, kind in kinds for row in read(name)])
+
+
+def main():
+    args = arguments()
     options = vars(args)
     modules = [measure.module(os.path.join(args.shared, f)) for f in ('cache_eval.py', 'accept.py')]
+    natural = data.read_lines(os.path.join(args.shared, 'data', 'qqp-dev.jsonl'))
     tool = data.Tool(args.tool)
-    vectors = data.Vectors(args.vectors)
-    intents = [r for f in args.intents for r in data.read_lines(f)]
-    pairs = [r for f in args.pairs for r in data.read_lines(f)]
-    natural = data.read_lines(args.natural) if args.natural else None
-    parts = data.halves(intents, pairs)
+    vectors = [data.Vectors(path) for path in args.half_vectors]
+    parts = data.halves(*read_questions(args.questions), vectors)
     for h in (0, 1):
-        v = data.Vectors(args.vectors, args.vectors_half[h]) if args.vectors_half else vectors
-        model = fit(tool, *parts[h], v, options)
-        misses = report(f'fitted on half {h}, measured on the other', model, *parts[1 - h], natural, v, modules)
-    print('near misses served at .85:', misses)
-    model = fit(tool, intents, pairs, vectors, options)
-    report('fitted on all, measured on all', model, intents, pairs, natural, vectors, modules)
-    for name, weight, mean in sorted(zip(tool.names, model.weights, tool.features([(p['a'], p['b']) for p in pairs], vectors.cosines([(p['a'], p['b']) for p in pairs])).std(0)), key=lambda t: -abs(t[1] * t[2])):
-        print(f'  {name:18} {weight:8.3f}   x deviation {weight * mean:6.2f}')
+        model = fit(tool, [parts[h]], options)
+        report(f'fitted on half {h}, measured on the other', model, parts[1 - h], natural,
+               parts[1 - h].vectors, modules)
+    model = fit(tool, parts, options)
+    if args.vectors:
+        shipped = data.Vectors(args.vectors)
+        n = measure.natural(natural, shipped, model.score, modules[1], THRESHOLD)
+        print(f'the encoder that ships, natural: {n[0]} at .85 {n[1]}')
+    for name, weight in zip(tool.names, model.weights):
+        print(f'  {name:18} {weight:8.3f}')
     if args.write:
         write(args.write, model)
 

@@ -65,11 +65,19 @@ def tuned(weights, delta):
 def _norm(x, w, name):
     mean = x.mean(-1, keepdims=True)
     var = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return (x - mean) / jnp.sqrt(var + EPSILON) * w[name + '.weight'] + w[name + '.bias']
+    scaled = (x - mean) / jnp.sqrt(var + EPSILON)
+    return scaled * _vector(w, name + '.weight') + _vector(w, name + '.bias')
+
+
+def _vector(w, name):
+    return w[name] + w[name + '.add'] if name + '.add' in w else w[name]
 
 
 def _linear(x, w, name):
-    return x @ w[name + '.weight'].T + w[name + '.bias']
+    """A delta beside the weights is applied to the input, which costs less than to change them."""
+    y = x @ w[name + '.weight'].T + _vector(w, name + '.bias')
+    a = name + '.weight.lora_a'
+    return y + x @ w[a].T @ w[name + '.weight.lora_b'].T if a in w else y
 
 
 def _dropout(x, rate, key):

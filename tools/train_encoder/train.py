@@ -1,12 +1,12 @@
 """Tunes all-MiniLM-L6-v2 so that questions that want the same answer lie near each other and
-questions that merely look alike do not; writes the low-rank delta that models/ holds.
+questions that merely look alike do not; writes the low-rank delta that tools/fetch_model adds.
 
-  train.py OUT.safetensors [--half 0|1] [--epochs 3] [--rank 16] --intents FILE... --pairs FILE...
+  train.py OUT.safetensors [--leave 0/2] [--start FILE] [--epochs 3] --intents FILE... --pairs FILE...
 
 Two losses over a batch of whole topics. Contrastive: each question picks one of its own intent among
 all of the batch. Ranking: every right pair of the batch before every wrong one, whichever question
 it belongs to; a threshold is one for all questions, so this is the one that the cache lives by.
---half trains on every other topic (and group of pairs), so that the rest measures it honestly.
+--leave K/N keeps every Nth topic and group of pairs, from the Kth on, for an honest measure.
 """
 import argparse
 import collections
@@ -16,50 +16,72 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import encoder
 
 # A batch is a few blocks of (rows, tokens), so that short questions are not padded to the longest.
-BLOCKS = [(40, 12), (56, 20), (32, 44)]
+BLOCKS = [(28, 11), (36, 15), (32, 21), (24, 30), (12, 44)]
+AHEAD = 40  # topics that are tried for a batch's last rows
 LONGEST = BLOCKS[-1][1]  # tokens; more would only slow it down
 
 
-def topics_of(intent_files, pair_files, half):
-    """[[(intent, question), ...], ...]: one list a topic, with pairs.jsonl's groups as topics."""
+def topics_of(intent_files, pair_files, leave):
+    """[[(intent, question), ...], ...]: one list a topic. Pairs that share questions are a topic,
+    and what right pairs join is an intent."""
     topics = collections.OrderedDict()
     for row in [r for f in intent_files for r in encoder.read_lines(f)]:
         topics.setdefault(row['topic'], []).append((row['intent'], row['q']))
+    pairs = [r for f in pair_files for r in encoder.read_lines(f)]
+    group = components([(p['a'], p['b']) for p in pairs])
+    intent = components([(p['a'], p['b']) for p in pairs if p['label']])
     groups = collections.OrderedDict()
-    for i, row in enumerate(r for f in pair_files for r in encoder.read_lines(f)):
-        group = groups.setdefault(row['a'], [(row['a'], row['a'])])
-        group.append((row['a'] if row['label'] else f'near miss {i}', row['b']))
-    pick = lambda lists: [t for i, t in enumerate(lists) if half is None or i % 2 == half]
+    for text in dict.fromkeys(t for p in pairs for t in (p['a'], p['b'])):
+        groups.setdefault(group[text], []).append((intent.get(text, text), text))
+    pick = lambda lists: [t for i, t in enumerate(lists) if leave is None or i % leave[1] != leave[0]]
     return pick(list(topics.values())) + pick(list(groups.values()))
+
+
+def components(edges):
+    """Each node's representative."""
+    parent = {}
+
+    def root(node):
+        while parent.setdefault(node, node) != node:
+            node = parent[node]
+        return node
+
+    for a, b in edges:
+        parent[root(b)] = root(a)
+    return {node: root(node) for node in list(parent)}
 
 
 def batches(topics, rng):
     """Whole topics in random order, as many as fit into the blocks: each a list of row lists."""
-    blocks = [[] for _ in BLOCKS]
+    waiting = rng.sample(topics, len(topics))
+    while waiting:
+        blocks = [[] for _ in BLOCKS]
+        for topic in waiting[:AHEAD]:
+            fuller = with_topic(blocks, topic)
+            if fuller:
+                blocks = fuller
+                waiting.remove(topic)
+        if not any(blocks):
+            waiting.pop(0)  # larger than a batch
+            continue
+        yield blocks
 
-    def add(topic):
-        longer = [list(b) for b in blocks]
-        for row in topic:
-            fits = [i for i, (rows, tokens) in enumerate(BLOCKS)
-                    if len(row[1]) <= tokens and len(longer[i]) < rows]
-            if not fits:
-                return None
-            longer[fits[0]].append(row)
-        return longer
 
-    for topic in rng.sample(topics, len(topics)):
-        longer = add(topic)
-        if longer is None:
-            yield blocks
-            blocks = [[] for _ in BLOCKS]
-            longer = add(topic) or blocks
-        blocks = longer
-    yield blocks
+def with_topic(blocks, topic):
+    """The blocks with the topic's rows in them, or None if they do not fit."""
+    fuller = [list(b) for b in blocks]
+    for row in topic:
+        fits = [i for i, (rows, tokens) in enumerate(BLOCKS)
+                if len(row[1]) <= tokens and len(fuller[i]) < rows]
+        if not fits:
+            return None
+        fuller[fits[0]].append(row)
+    return fuller
 
 
 def arrays(blocks):
@@ -78,7 +100,7 @@ def arrays(blocks):
 
 
 def loss_of(trainable, weights, inputs, intents, key, options):
-    weights = encoder.tuned(weights, trainable)
+    weights = weights | trainable
     vectors = jnp.concatenate([encoder.forward(weights, ids, mask, jax.random.fold_in(key, i))
                                for i, (ids, mask) in enumerate(inputs)])
     real = intents >= 0
@@ -104,9 +126,10 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--intents', nargs='+', required=True)
     parser.add_argument('--pairs', nargs='+', default=[])
-    parser.add_argument('--half', type=int)
+    parser.add_argument('--leave', type=lambda text: tuple(map(int, text.split('/'))))
+    parser.add_argument('--start', help='a delta to go on from')
     parser.add_argument('--epochs', type=int, default=3)
-    parser.add_argument('--rank', type=int, default=16)
+    parser.add_argument('--rank', type=int, default=32)
     parser.add_argument('--rate', type=float, default=5e-4)
     parser.add_argument('--temperature', type=float, default=.05)
     parser.add_argument('--ranking', type=float, default=.5)
@@ -121,7 +144,7 @@ def main():
     tokenizer.enable_truncation(LONGEST)
     topics = [[(intent, ids) for (intent, _), ids in
                zip(topic, [e.ids for e in tokenizer.encode_batch([q for _, q in topic])])]
-              for topic in topics_of(args.intents, args.pairs, args.half)]
+              for topic in topics_of(args.intents, args.pairs, args.leave)]
     delta = {}
     for name in encoder.names()[0]:
         rows, columns = weights[name].shape
@@ -129,6 +152,8 @@ def main():
         delta[name + '.lora_b'] = np.zeros((rows, args.rank), 'f4')
     for name in encoder.names()[1]:
         delta[name + '.add'] = np.zeros_like(weights[name])
+    if args.start:
+        delta = {k: v.astype('f4') for k, v in load_file(args.start).items()}
     options = dict(temperature=args.temperature, ranking=args.ranking,
                    ranking_temperature=args.ranking_temperature,
                    ranking_margin=args.ranking_margin)

@@ -30,7 +30,7 @@ inline std::string TestData(const std::string& name) {
 }
 
 inline std::string MinilmPath() {
-  return Environment("HOLDFAST_MINILM", SourceDir() + "/build/models/minilm.hfm");
+  return Environment("HOLDFAST_MINILM", SourceDir() + "/build/models/minilm-plain.hfm");
 }
 
 inline std::string StsbPath() {

@@ -40,6 +40,12 @@ TEST(FindingsTest, EachSeesItsKind) {
        "How do I convert degrees to radians?"},
       {Feature::kDirection, "What is 100°F in Celsius?",
        "What's 100 degrees Celsius in Fahrenheit?"},
+      {Feature::kRolesSwapped, "What did Freud think of Jung's theories?",
+       "What did Jung think of Freud's theories?"},
+      {Feature::kVersionOneSided, "How do I freeze the top row in Excel?",
+       "How do I freeze the top row in Excel 2003?"},
+      {Feature::kContext, "My Wi-Fi is connected but there is no internet. What should I do?",
+       "My mobile data is on but there is no internet. What should I do?"},
       {Feature::kKindDiffers, "Why did the Roman Empire fall?", "When did the Roman Empire fall?"},
       {Feature::kSubstitution, "What is the general formula of alkenes?",
        "What is the general formula of alkanes?"},
@@ -62,6 +68,9 @@ TEST(FindingsTest, NamesWhichSideAddsSomething) {
   EXPECT_GT(Value(Feature::kAddedAsked, plain, more), 0);
   EXPECT_EQ(Value(Feature::kAddedAsked, more, plain), 0);
   EXPECT_GT(Value(Feature::kAddedStored, more, plain), 0);
+  EXPECT_GT(Value(Feature::kQualifierAsked, "How do I delete all keys?",
+                  "How do I delete all keys except one?"),
+            0);
   EXPECT_GT(
       Value(Feature::kPointsAsked, "How long should a letter be?", "Is this letter too long?"), 0);
   EXPECT_GT(
@@ -72,6 +81,16 @@ TEST(FindingsTest, OrderOfEqualsIsNoSwap) {
   EXPECT_EQ(Value(Feature::kRolesSwapped, "git merge vs rebase", "git rebase vs merge"), 0);
   EXPECT_EQ(Value(Feature::kDirection, "How far is Paris from Rome?",
                   "How far is Paris from Rome by car?"),
+            0);
+  // A clause that only moved.
+  EXPECT_EQ(Value(Feature::kRolesSwapped, "How do I convert a String to a &str in Rust?",
+                  "In Rust, how do I convert a String to a &str?"),
+            0);
+  EXPECT_EQ(Value(Feature::kDirection, "How do I remove duplicates from an array in JavaScript?",
+                  "How do I remove duplicates from a JavaScript array?"),
+            0);
+  EXPECT_EQ(Value(Feature::kDirection, "How can I teach Spanish to my child quickly?",
+                  "What is the fastest way to teach my kid Spanish?"),
             0);
 }
 
@@ -94,7 +113,7 @@ TEST(ScoreTest, ServesPlainRewordingsAndNotNearMisses) {
   EXPECT_LT(Of("How do I convert radians to degrees?", "How do I convert degrees to radians?", .995)
                 .score,
             kShipped);
-  EXPECT_LT(Of("Why did the Roman Empire fall?", "When did the Roman Empire fall?").score,
+  EXPECT_LT(Of("Why did the Roman Empire fall?", "When did the Roman Empire fall?", .9).score,
             kShipped);
 }
 
