@@ -1,5 +1,6 @@
 // Hedging (section 11 of the rules) and its worked cases.
 
+#include "resilience/delivery.h"
 #include "tests/resilience/engine_fixture.h"
 
 namespace holdfast::resilience {
@@ -114,6 +115,32 @@ TEST_F(HedgeTest, ADeniedHedgeLeavesTheRetriesAsTheyWere) {
   const core::Result result = RunStream();
   EXPECT_THAT(Outcomes(result), ElementsAre("server_error", "complete"));
   EXPECT_EQ(calls(1), 0u);
+}
+
+TEST_F(HedgeTest, AHedgeIsNoProbe) {
+  BuildHedged(2);
+  for (int i = 0; i < 5; ++i) breaker(1).Acquire(loop.Now() + 1s)->Failure();
+  loop.Advance(target_options.breaker.open);
+  ASSERT_TRUE(breaker(1).WouldAdmit(loop.Now()));
+  provider(0).Then(Answers("primary", 5s));
+  EXPECT_EQ(AnswerOf(RunStream()).text, "primary");
+  EXPECT_EQ(calls(1), 0u);
+}
+
+TEST_F(HedgeTest, OnlyTheFirstTurnIsHeard) {
+  NotingStream sink(loop);
+  const core::Request request = Ask();
+  Delivery delivery(&sink, request);
+  int firsts = 0;
+  Delivery::Turn one(delivery, {core::TargetName{"p0", "m0"}}, false, [&] { ++firsts; });
+  Delivery::Turn two(delivery, {core::TargetName{"p1", "m1"}}, false, [&] { ++firsts; });
+  two.OnText("two");
+  one.OnText("one");
+  one.OnToolCall(0, "id", "f", "{}");
+  two.OnText(" more");
+  EXPECT_THAT(sink.events, ElementsAre("started p1 none", "\"two\"", "\" more\""));
+  EXPECT_TRUE(two.heard());
+  EXPECT_EQ(firsts, 1);
 }
 
 TEST_F(HedgeTest, AFailedHedgeLeavesThePrimaryAlone) {

@@ -198,6 +198,16 @@ TEST_F(StreamTest, ARequestFaultAfterTheCommitIsNeverTheCallersError) {
   EXPECT_EQ(AnswerOf(result).degradation, Degradation::kPartial);
 }
 
+TEST_F(StreamTest, NorIsItThatOfTheOneMoreAttempt) {
+  Build(1);
+  random.Always(0);
+  provider(0).Then(Breaks("Blue li"));
+  provider(0).Otherwise(Fails({.kind = OutcomeKind::kBadRequest, .http_status = 400}));
+  const core::Result result = RunStream();
+  EXPECT_EQ(AnswerOf(result).text, "Blue li");
+  EXPECT_EQ(AnswerOf(result).degradation, Degradation::kPartial);
+}
+
 struct Seam {
   const char* sent;
   const char* prefix;
@@ -408,6 +418,13 @@ TEST_F(PausedTest, TimersStandStillWhileTheCallerDoesNotRead) {
   provider(0).Then(Script().Say("Blue ").Say("light", 68s).Done());
   const core::Result result = RunPaused();
   EXPECT_EQ(AnswerOf(result).text, "Blue light");
+}
+
+TEST_F(PausedTest, SoDoesTheFirstTokenTimer) {
+  Pause(1s, 20s);
+  provider(0).Then(Script().Say("late", 29s).Done());
+  const core::Result result = RunPaused();
+  EXPECT_THAT(Outcomes(result), ElementsAre("complete"));
 }
 
 TEST_F(PausedTest, TheyGoOnAfterwards) {
