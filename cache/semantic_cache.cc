@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "cache/scope.h"
+#include "cache/text.h"
 #include "core/wait.h"
 
 namespace holdfast::cache {
@@ -36,6 +37,12 @@ SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder&
                              core::Random& random, const Judge& judge)
     : shared_(std::make_shared<Shared>(std::move(options), embedder, pool, clock, random, judge)) {
   StartTending(shared_);
+}
+
+std::string SemanticCache::QuestionId(const core::Request& request) const {
+  const ScopeSource scope = DescribeScope(request);
+  return RoutePrefix(scope.tenant, scope.route) + scope.rest +
+         NormalizeQuestion(QuestionIn(request));
 }
 
 core::Task<std::optional<core::CacheHit>> SemanticCache::Lookup(core::Loop& loop,

@@ -76,6 +76,7 @@ class SemanticCache final : public core::AnswerCache {
   // is joined. To be called before that. Queued stores still run.
   void Stop() { shared_->stopped = true; }
 
+  std::string QuestionId(const core::Request& request) const override;
   core::Task<std::optional<core::CacheHit>> Lookup(core::Loop& loop, const core::Request& request,
                                                    core::CacheQuery query,
                                                    core::SteadyTime deadline) override;

@@ -44,6 +44,9 @@ class AnswerCache {
   // Whether the last turn is one plain user text: what is not is neither stored nor looked up.
   static bool Cacheable(const Request& request);
 
+  // The same for requests that ask the same question of the same scope. Of a cacheable request.
+  virtual std::string QuestionId(const Request& request) const = 0;
+
   // The nearest earlier answer of the same scope at or above the threshold, or none. Completes on
   // `loop` by `deadline`; a lookup that cannot finish by then counts as skipped and is a miss.
   virtual Task<std::optional<CacheHit>> Lookup(Loop& loop, const Request& request, CacheQuery query,

@@ -70,7 +70,7 @@ enum class Degradation { kNone, kFallbackModel, kStale, kPartial };
 
 struct CacheControl {
   enum class Mode { kFallback, kOff, kPrefer };
-  Mode mode = Mode::kFallback;
+  std::optional<Mode> mode;              // unset = the route's
   std::optional<double> min_similarity;  // [0, 1]; can only raise the route's
   std::optional<Duration> max_age;       // > 0; can only shorten the route's
   bool no_store = false;

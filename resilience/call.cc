@@ -481,9 +481,7 @@ void Call::SettleAnswer(size_t index, AttemptEnd end) {
 }
 
 void Call::Store(const core::Answer& answer) {
-  const bool wanted = engine_.cache_ != nullptr && options_.cache.enabled &&
-                      request_.cache.mode != core::CacheControl::Mode::kOff &&
-                      !request_.cache.no_store && core::AnswerCache::Cacheable(request_);
+  const bool wanted = AsksCache() && !request_.cache.no_store;
   const bool whole = answer.tool_calls.empty() && !answer.text.empty() &&
                      answer.finish_reason != core::FinishReason::kLength;
   if (!wanted || !whole) return;
@@ -501,27 +499,22 @@ void Call::SettleBroken() {
 // ---------------------------------------------------------------------- below the chain
 
 core::Task<void> Call::ServeStale() {
-  const bool wanted = !delivery_.committed() && engine_.cache_ != nullptr &&
-                      options_.cache.enabled && Worst() >= core::Degradation::kStale &&
-                      request_.cache.mode != core::CacheControl::Mode::kOff &&
-                      core::AnswerCache::Cacheable(request_);
-  if (!wanted) co_return;
-  core::CacheQuery query;
-  query.min_similarity =
-      std::max(options_.cache.min_similarity, request_.cache.min_similarity.value_or(0));
-  query.max_age =
-      std::min(options_.cache.max_age, request_.cache.max_age.value_or(Duration::max()));
+  if (!AsksCache() || delivery_.committed() || Worst() < core::Degradation::kStale) co_return;
+  const core::CacheQuery query = QueryOf(options_.cache.min_similarity);
   const SteadyTime by =
       std::min(Now() + kLookupTime, plan_.soft_deadline() - kLadderEnd + kLookupTail);
   std::optional<core::CacheHit> hit =
       co_await engine_.cache_->Lookup(engine_.loop_, request_, query, by);
   SettleIfCancelled();
-  if (settled() || !hit) co_return;
+  if (!settled() && hit) SettleHit(*std::move(hit), core::Degradation::kStale);
+}
+
+void Call::SettleHit(core::CacheHit hit, core::Degradation degradation) {
   core::Answer answer;
-  answer.text = hit->text;
+  answer.text = hit.text;
   answer.finish_reason = core::FinishReason::kStop;
-  answer.degradation = core::Degradation::kStale;
-  answer.served_by = core::TargetName{hit->provider, hit->model};
+  answer.degradation = degradation;
+  answer.served_by = core::TargetName{hit.provider, hit.model};
   answer.cache_hit = std::move(hit);
   settled_ = std::move(answer);
 }
@@ -756,6 +749,19 @@ std::optional<Duration> Call::EarliestReady() const {
   }
   if (earliest && *earliest <= Duration::zero()) earliest = std::chrono::seconds(1);
   return earliest;
+}
+
+bool Call::AsksCache() const {
+  return engine_.cache_ != nullptr && options_.cache.enabled &&
+         request_.cache.mode != core::CacheControl::Mode::kOff &&
+         core::AnswerCache::Cacheable(request_);
+}
+
+// The caller's own limits can only be stricter.
+core::CacheQuery Call::QueryOf(double min_similarity) const {
+  const core::CacheControl& own = request_.cache;
+  return {.min_similarity = std::max(min_similarity, own.min_similarity.value_or(0)),
+          .max_age = std::min(options_.cache.max_age, own.max_age.value_or(Duration::max()))};
 }
 
 double Call::Sunk() const {

@@ -35,9 +35,13 @@ class Call {
   bool settled() const { return settled_.has_value(); }
 
   // The rungs. Each may settle the call; none does anything once it is settled.
+  core::Task<void> ServePreferred();
   core::Task<void> WalkChain();
   core::Task<void> ServeStale();
   core::Task<void> ServePartial();
+
+  // The chain is over: identical calls that wait for this one get its answer, or one of them leads.
+  void ShareAnswer();
 
   void SettleExpired();
   void SettleShed(Admission::Refusal refusal);
@@ -96,6 +100,7 @@ class Call {
 
   core::Task<size_t> TryTarget(size_t index);
   core::Task<void> ServeBasicAnswer();
+  core::Task<void> FollowLeader(double threshold);
   core::Task<bool> WaitForCooldown();
 
   StepRun StartOf(size_t index) const;
@@ -133,6 +138,7 @@ class Call {
   bool Retryable(StepRun& run, const core::Outcome& outcome) const;
   void SettleRequestFault(const StepRun& run, const core::Outcome& outcome);
   void SettleAnswer(size_t index, AttemptEnd end);
+  void SettleHit(core::CacheHit hit, core::Degradation degradation);
   void SettleError(core::Error error);
   void SettleIfCancelled();
   void SettleCancelled();
@@ -153,6 +159,8 @@ class Call {
   core::Degradation DegradationOf(size_t index) const;
   core::Degradation Worst() const;
   std::optional<core::Duration> EarliestReady() const;
+  bool AsksCache() const;
+  core::CacheQuery QueryOf(double min_similarity) const;
   double Sunk() const;
 
   Engine& engine_;
@@ -178,6 +186,7 @@ class Call {
   std::optional<int64_t> context_floor_;  // only larger windows make sense
   std::optional<Salvage> salvage_;
   std::optional<Salvage> delivered_;  // whose content the caller has; the text is delivery_'s
+  std::unique_ptr<SingleFlight::Lead> lead_;  // while identical calls may wait for this one
   std::optional<core::Answer> refusal_;
   std::vector<core::AttemptRecord> records_;
   std::optional<std::variant<core::Answer, core::Error>> settled_;

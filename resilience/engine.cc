@@ -87,7 +87,9 @@ core::Task<core::Result> Engine::Run(core::Request request, CallContext context,
   const RetryBudget::InProgress in_progress(route.budget());
   if (call.Expired()) call.SettleExpired();
 
+  if (!call.settled()) co_await call.ServePreferred();
   if (!call.settled()) co_await call.WalkChain();
+  call.ShareAnswer();
   if (!call.settled()) co_await call.ServeStale();
   if (!call.settled()) co_await call.ServePartial();
   if (!call.settled()) call.SettleFailed();

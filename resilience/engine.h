@@ -24,6 +24,7 @@
 #include "core/task.h"
 #include "resilience/admission.h"
 #include "resilience/route.h"
+#include "resilience/single_flight.h"
 #include "resilience/target.h"
 
 namespace holdfast::resilience {
@@ -36,12 +37,14 @@ class LiveRoute {
 
   const Route& options() const { return route_; }
   RetryBudget& budget() { return budget_; }
+  SingleFlight& flights() { return flights_; }
   Target& target(size_t step) const { return *targets_[step]; }
   Target* partial_target() const { return partial_target_; }
 
  private:
   const Route route_;
   RetryBudget budget_;
+  SingleFlight flights_;
   std::vector<Target*> targets_;  // parallel to route_.chain
   Target* partial_target_ = nullptr;
 };

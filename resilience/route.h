@@ -53,7 +53,9 @@ struct RetryOptions {
 
 struct RouteCacheOptions {
   bool enabled = true;
-  double min_similarity = 0.85;                      // [0, 1]
+  core::CacheControl::Mode mode = core::CacheControl::Mode::kFallback;  // or kPrefer
+  double min_similarity = 0.85;                                         // [0, 1]
+  double prefer_similarity = 0.95;                   // [0, 1]; of what is served before the chain
   core::Duration max_age = std::chrono::hours(168);  // > 0
 };
 

@@ -103,8 +103,7 @@ class MessageReader {
     ReadIdentity(in);
     ReadStream(in.stream());
     CheckPromptSize();
-    if (rejection_) return Conclude();
-    if (in.cache().mode() == v1::CacheControl::MODE_PREFER) RefusePrefer();
+    if (rejection_) Conclude();
   }
 
  private:
@@ -134,15 +133,6 @@ class MessageReader {
           " (and " + std::to_string(others) + " more fault" + (others == 1 ? ")" : "s)");
     }
     error.field = first.field;
-  }
-
-  void RefusePrefer() {
-    rejection_.emplace();
-    rejection_->error.code = core::ErrorCode::kUnimplemented;
-    rejection_->error.reason = "CACHE_PREFER_UNIMPLEMENTED";
-    rejection_->error.message = "cache.mode PREFER is not implemented yet; use FALLBACK or OFF";
-    rejection_->error.field = "cache.mode";
-    rejection_->faults.push_back({"cache.mode", "is not implemented yet"});
   }
 
   void ReadRoute(v1::GenerateRequest& in) {
@@ -405,6 +395,7 @@ class MessageReader {
     core::CacheControl& cache = request_.cache;
     switch (in.mode()) {
       case v1::CacheControl::MODE_UNSPECIFIED:
+        break;
       case v1::CacheControl::MODE_FALLBACK:
         cache.mode = core::CacheControl::Mode::kFallback;
         break;

@@ -289,8 +289,16 @@ void WarnAboutTimeouts(const Route& route, const PlacedStep& placed, Reader& rea
 }
 
 void CheckCache(const Route& route, const std::string& path, Reader& reader) {
-  if (route.cache.enabled) return;
-  for (const char* key : {".cache.min_similarity", ".cache.max_age"}) {
+  const resilience::RouteCacheOptions& cache = route.cache;
+  if (cache.enabled) {
+    const std::string prefer = path + ".cache.prefer_similarity";
+    if (reader.Written(prefer) && cache.prefer_similarity < cache.min_similarity) {
+      reader.FailKey(prefer, "cannot take effect: it is below min_similarity");
+    }
+    return;
+  }
+  for (const char* key :
+       {".cache.mode", ".cache.min_similarity", ".cache.prefer_similarity", ".cache.max_age"}) {
     if (!reader.Written(path + key)) continue;
     reader.FailKey(path + key, "cannot take effect: cache.enabled is false");
   }

@@ -706,8 +706,16 @@ const Schema<RouteCacheOptions>& CacheSchema() {
   static const Schema<C> kSchema = {
       Value<C>("enabled", AT(enabled), TrueOrFalse(),
                "Whether answers are stored, and stale ones given when the chain is exhausted."),
+      Value<C>("mode", AT(mode),
+               Choice<core::CacheControl::Mode>({{"fallback", core::CacheControl::Mode::kFallback},
+                                                 {"prefer", core::CacheControl::Mode::kPrefer}}),
+               "When it is asked: after every target has failed, or already before the first, to "
+               "save money. A request may say its own."),
       Value<C>("min_similarity", AT(min_similarity), Real(0, 1),
                "How alike the questions must be. A request may raise it."),
+      Value<C>("prefer_similarity", AT(prefer_similarity), Real(0, 1),
+               "The same for answers given before any target is asked. At least "
+               "`min_similarity`."),
       Value<C>("max_age", AT(max_age), Time(hours(24 * 3650)),
                "How old an answer may be. A request may shorten it."),
   };

@@ -1,6 +1,7 @@
 // Stored answers through the binaries and a real RocksDB: scopes, limits, restarts, purges.
 
 #include <csignal>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "tests/integration/service_fixture.h"
@@ -51,6 +52,47 @@ TEST_F(CacheTest, AnswersAboutNowAgeSoon) {
   BreakAll(kDown);
   EXPECT_FALSE(Ask(kWeather).response.stale());
   EXPECT_TRUE(Ask(kCapital).response.stale());
+}
+
+v1::GenerateRequest Preferring(const std::string& text) {
+  v1::GenerateRequest request = Question(text);
+  request.mutable_cache()->set_mode(v1::CacheControl::MODE_PREFER);
+  return request;
+}
+
+TEST_F(CacheTest, PreferredAnswersComeFromTheCacheAndAreNotDegraded) {
+  StoreOne();
+  const int calls = sim_->CountOf();
+  const Reply reply = Generate(Preferring("  what is the capital of FRANCE"));
+  EXPECT_EQ(reply.response.degradation(), v1::DEGRADATION_NONE);
+  EXPECT_FALSE(reply.response.stale());
+  EXPECT_EQ(reply.response.cache_hit().similarity(), 1);
+  EXPECT_EQ(reply.response.cache_hit().threshold(), 0.95);
+  EXPECT_NE(reply.response.cache_hit().entry_id(), "");
+  EXPECT_EQ(reply.attempts().size(), 0);
+  EXPECT_EQ(sim_->CountOf(), calls);
+  EXPECT_FALSE(Generate(Question(kCapital)).response.has_cache_hit());
+  EXPECT_FALSE(Generate(Preferring("What is the capital of Spain?")).response.has_cache_hit());
+  EXPECT_EQ(sim_->CountOf(), calls + 2);
+}
+
+TEST_F(CacheTest, IdenticalRequestsInProgressShareOneCall) {
+  sim_->Break("claude", R"({"kind": "slow_headers", "ms": 300})");
+  std::vector<Reply> replies(8);
+  std::vector<std::thread> callers;
+  for (Reply& reply : replies) {
+    callers.emplace_back([&] { reply = Generate(Preferring(kCapital)); });
+  }
+  for (std::thread& caller : callers) caller.join();
+  int shared = 0;
+  for (const Reply& reply : replies) {
+    EXPECT_TRUE(reply.ok());
+    EXPECT_EQ(reply.response.degradation(), v1::DEGRADATION_NONE);
+    EXPECT_EQ(reply.text(), replies[0].text());
+    shared += reply.response.has_cache_hit() ? 1 : 0;
+  }
+  EXPECT_EQ(shared, 7);
+  EXPECT_EQ(sim_->CountOf(), 1);
 }
 
 TEST_F(CacheTest, ScopesNeverMix) {

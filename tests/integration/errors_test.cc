@@ -243,17 +243,6 @@ TEST_F(ErrorsTest, PromptsAndRequestsOverTheirLimits) {
   }
 }
 
-TEST_F(ErrorsTest, PreferIsUnimplemented) {
-  Start();
-  v1::GenerateRequest request = Question("A good question?");
-  request.mutable_cache()->set_mode(v1::CacheControl::MODE_PREFER);
-  const Reply reply = Generate(request);
-  EXPECT_EQ(reply.status.error_code(), grpc::UNIMPLEMENTED);
-  EXPECT_EQ(reply.info.reason(), "CACHE_PREFER_UNIMPLEMENTED");
-  EXPECT_EQ(reply.info.domain(), "holdfast");
-  EXPECT_EQ(sim_->CountOf(), 0);
-}
-
 TEST_F(ErrorsTest, AProvidersReasonReachesTheCaller) {
   Start();
   for (const char* route : {"anthropic", "openai", "gemini"}) {

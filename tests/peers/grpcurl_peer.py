@@ -187,9 +187,6 @@ def check_errors():
     for part in ("Code: InvalidArgument", "google.rpc.ErrorInfo", "INVALID_REQUEST",
                  '"domain": "holdfast"', "google.rpc.BadRequest", "messages[0].role", "temperature"):
         checks.that(f"bad request: {part}", code != 0 and part in said, said)
-    prefer = dict(QUESTION, cache={"mode": "MODE_PREFER"})
-    code, said = grpcurl(holdfast.address, f"{SERVICE}/Generate", data=prefer)
-    checks.that("cache mode PREFER is UNIMPLEMENTED", "Code: Unimplemented" in said, said)
     code, said = grpcurl(holdfast.address, f"{SERVICE}/Generate", data={})
     checks.that("no messages: INVALID_ARGUMENT with the field",
                 "Code: InvalidArgument" in said and '"field": "messages"' in said, said)

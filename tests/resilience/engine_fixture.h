@@ -31,6 +31,9 @@ using testing::ScriptedProvider;
 
 class FakeCache final : public core::AnswerCache {
  public:
+  std::string QuestionId(const core::Request& request) const override {
+    return request.tenant + "/" + std::get<core::Text>(request.messages.back().parts.front()).text;
+  }
   core::Task<std::optional<core::CacheHit>> Lookup(core::Loop& loop, const core::Request&,
                                                    core::CacheQuery query,
                                                    core::SteadyTime deadline) override {

@@ -67,7 +67,7 @@ TEST(RequestReaderTest, PlainQuestion) {
   EXPECT_EQ(std::get<core::Text>(reading.request.messages[0].parts[0]).text, "hi");
   EXPECT_FALSE(reading.request.temperature);
   EXPECT_FALSE(reading.request.worst_acceptable);
-  EXPECT_EQ(reading.request.cache.mode, core::CacheControl::Mode::kFallback);
+  EXPECT_EQ(reading.request.cache.mode, std::nullopt);
 }
 
 TEST(RequestReaderTest, EveryFieldArrives) {
@@ -324,13 +324,16 @@ TEST(RequestReaderTest, IdentityAndStop) {
   EXPECT_THAT(WithUser("labels { key: \"" + umlauts + "x\" }"), ElementsAre("labels"));
 }
 
-TEST(RequestReaderTest, PreferIsUnimplemented) {
-  const Reading reading = Read(std::string(kUser) + "cache { mode: MODE_PREFER }");
-  ASSERT_TRUE(reading.rejection);
-  EXPECT_EQ(reading.rejection->error.code, core::ErrorCode::kUnimplemented);
-  EXPECT_THAT(Fields(reading), ElementsAre("cache.mode"));
-  EXPECT_EQ(Read("cache { mode: MODE_PREFER }").rejection->error.code,
-            core::ErrorCode::kInvalidArgument);
+TEST(RequestReaderTest, CacheModes) {
+  using Mode = core::CacheControl::Mode;
+  const auto mode = [](const std::string& cache) {
+    return Read(std::string(kUser) + cache).request.cache.mode;
+  };
+  EXPECT_EQ(mode(""), std::nullopt);
+  EXPECT_EQ(mode("cache { mode: MODE_UNSPECIFIED }"), std::nullopt);
+  EXPECT_EQ(mode("cache { mode: MODE_FALLBACK }"), Mode::kFallback);
+  EXPECT_EQ(mode("cache { mode: MODE_OFF }"), Mode::kOff);
+  EXPECT_EQ(mode("cache { mode: MODE_PREFER }"), Mode::kPrefer);
 }
 
 TEST(RequestReaderTest, PromptTextLimit) {

@@ -25,6 +25,9 @@ class InlineCache final : public core::AnswerCache {
   InlineCache(const core::Clock& clock, core::Random& random, size_t max_entries)
       : clock_(clock), book_(Options(max_entries), embedder_, clock, random) {}
 
+  std::string QuestionId(const core::Request& request) const override {
+    return cache::ScopeKey(cache::DescribeScope(request)) + Question(request);
+  }
   core::Task<std::optional<core::CacheHit>> Lookup(core::Loop&, const core::Request& request,
                                                    core::CacheQuery query, SteadyTime) override {
     co_return book_.Find(cache::DescribeScope(request), Question(request), query,
