@@ -121,7 +121,9 @@ void SemanticCache::Store(const core::Request& request, core::NewEntry entry) {
 
 // Background work takes its turn in the queue, one step a turn, so it never holds up what is asked.
 void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
-  if (shared->stopped || !shared->book.work_due() || shared->tending.exchange(true)) return;
+  if (!shared->book.work_due()) return;
+  const std::lock_guard lock(shared->stop_mutex);
+  if (shared->stopped || shared->tending.exchange(true)) return;
   const bool queued = shared->pool.Submit(Priority::kNormal, [shared] {
     if (!shared->stopped) shared->book.Tend();
     shared->tending = false;

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -72,9 +73,16 @@ class SemanticCache final : public core::AnswerCache {
   // Empty if it was not. Whoever starts the service should not go on.
   const std::string& refusal() const { return shared_->book.store().refusal(); }
 
+  // Begins background work if some is due (what expired, what owes a vector), though nobody asks or
+  // stores. To be called now and then, from any thread.
+  void Tend() { StartTending(shared_); }
+
   // Ends the background work (loading, graphs), which would otherwise run to its end when the pool
   // is joined. To be called before that. Queued stores still run.
-  void Stop() { shared_->stopped = true; }
+  void Stop() {
+    const std::lock_guard lock(shared_->stop_mutex);
+    shared_->stopped = true;
+  }
 
   std::string QuestionId(const core::Request& request) const override;
   core::Task<std::optional<core::CacheHit>> Lookup(core::Loop& loop, const core::Request& request,
@@ -102,6 +110,7 @@ class SemanticCache final : public core::AnswerCache {
     core::BlockingPool& pool;
     const core::Clock& clock;
     std::atomic<bool> tending = false;
+    std::mutex stop_mutex;  // once stopped, the pool may be gone
     std::atomic<bool> stopped = false;
     std::atomic<uint64_t> queued_bytes = 0;
     std::atomic<uint64_t> lookups = 0;

@@ -23,6 +23,7 @@ namespace {
 
 constexpr size_t kPoolThreads = 2;
 constexpr size_t kPoolQueue = 1024;
+constexpr core::Duration kTendCacheEvery = std::chrono::seconds(10);
 // A caller may overshoot limits.request fourfold and still hear from us, and not from gRPC, which
 // field is at fault; beyond that the memory is worth more.
 constexpr size_t kReceiveHeadroom = 4;
@@ -193,12 +194,19 @@ absl::Status Server::Listen() {
                {"targets", static_cast<int64_t>(targets_.all().size())},
                {"routes", static_cast<int64_t>(routes_.size())},
                {"loops", static_cast<int64_t>(loops_.size())}});
+  core::Loop& loop = *loops_.front();
+  loop.Post([this, &loop] { TendCache(loop); });
   const std::optional<Address> listen = ParseAddress(config_.listen);
   if (!listen || !listen->loopback) {
-    core::Loop& loop = *loops_.front();
     loop.Post([this, &loop] { WarnUnauthenticated(loop); });
   }
   return absl::OkStatus();
+}
+
+// Without requests nothing else would.
+void Server::TendCache(core::Loop& loop) {
+  cache_->Tend();
+  loop.CallAt(core::SaturatingAdd(loop.Now(), kTendCacheEvery), [this, &loop] { TendCache(loop); });
 }
 
 void Server::WarnUnauthenticated(core::Loop& loop) {

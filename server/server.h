@@ -59,6 +59,7 @@ class Server {
   void MakeEngines();
   std::vector<Lane> Lanes();
   void WarnUnauthenticated(core::Loop& loop);
+  void TendCache(core::Loop& loop);
 
   const Config config_;
   const core::SystemClock clock_;

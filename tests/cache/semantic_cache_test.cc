@@ -289,6 +289,45 @@ TEST_F(SemanticCacheTest, BackgroundWorkRunsByItselfAndStopsWhenTold) {
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(Find(Ask("q" + std::to_string(i)))) << i;
 }
 
+TEST_F(SemanticCacheTest, WhatExpiredIsRemovedThoughNobodyAsks) {
+  options_.retention = std::chrono::hours(1);
+  Open();
+  Put(Ask("q"), "answer");
+  for (const int more_minutes : {60, 2}) {
+    loop_.fake_clock().Advance(std::chrono::minutes(more_minutes));
+    cache_->Tend();
+    pool_.Drain();
+    EXPECT_EQ(cache_->Stats().entries, more_minutes == 60 ? 1u : 0u);
+  }
+  EXPECT_EQ(cache_->Stats().expired, 1u);
+  cache_->Stop();
+  cache_->Tend();  // nothing any more
+}
+
+TEST_F(SemanticCacheTest, InABacklogEntriesAreStoredFirstAndEmbeddedLaterAlsoAfterARestart) {
+  options_.embed_backlog = 1;
+  Open();
+  embedder_.Set("1", {1, 0});
+  embedder_.Set("like 1", {1, 0});
+  for (const char* other : {"2", "3"}) embedder_.Set(other, {0, 1});
+  Block();
+  for (const char* question : {"1", "2", "3"}) cache_->Store(Ask(question), Answered(question));
+  cache_->Stop();  // so that the debt stays
+  const int before = embedder_.calls();
+  Release();
+  pool_.Drain();
+  EXPECT_EQ(cache_->Stats().entries, 3u);
+  EXPECT_EQ(cache_->Stats().debts, 1u) << "behind the first, two waited";
+  EXPECT_EQ(embedder_.calls() - before, 2);
+  EXPECT_TRUE(Find(Ask("1"))) << "the same question needs no vector";
+  EXPECT_FALSE(Find(Ask("like 1")));
+  Open();
+  pool_.Drain();
+  EXPECT_EQ(cache_->Stats().debts, 0u);
+  ASSERT_TRUE(Find(Ask("like 1")));
+  EXPECT_EQ(Find(Ask("like 1"))->text, "1");
+}
+
 TEST_F(SemanticCacheTest, AFaultOfTheDatabaseIsInTheStatus) {
   cache_->Stop();
   pool_.Drain();
