@@ -1,8 +1,9 @@
 #pragma once
 
 // One call's walk down the ladder: the state of Engine::Run and the steps it is made of. Made and
-// used by Engine::Run alone, on its loop. call.cc has the walk, call_hedge.cc the race of two
-// attempts, call_booking.cc what is written down of each.
+// used by Engine::Run alone, on its loop. call.cc has the walk, call_outcome.cc what follows
+// from each attempt, call_booking.cc what is written down of it, call_hedge.cc the race of two,
+// call_ladder.cc what is below the chain, call_prefer.cc what is before it.
 
 #include <functional>
 #include <memory>

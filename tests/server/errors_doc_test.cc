@@ -88,8 +88,10 @@ TEST(ErrorsDocTest, Outcomes) {
 
 // The body of a member function of Call, by the text between its head and the next one's.
 std::string BodyOf(const std::string& head) {
-  const std::string text = ReadFile(SourceDir() / "resilience/call.cc") +
-                           ReadFile(SourceDir() / "resilience/call_hedge.cc");
+  std::string text;
+  for (const char* file : {"call.cc", "call_hedge.cc", "call_outcome.cc"}) {
+    text += ReadFile(SourceDir() / "resilience" / file);
+  }
   const size_t begin = text.find(head);
   EXPECT_NE(begin, std::string::npos) << head;
   return text.substr(begin, text.find("\n}\n", begin) - begin);
@@ -97,7 +99,8 @@ std::string BodyOf(const std::string& head) {
 
 Words Quoted(const std::string& text) {
   Words words;
-  const std::regex regex(R"re((?:return|denied =|retry_skipped =|\?|:) (?:TimeIsUp\(\) \? )?"([a-z_]+)")re");
+  const std::regex regex(
+      R"re((?:return|denied =|retry_skipped =|\?|:) (?:TimeIsUp\(\) \? )?"([a-z_]+)")re");
   for (auto it = std::sregex_iterator(text.begin(), text.end(), regex);
        it != std::sregex_iterator(); ++it) {
     words.insert((*it)[1]);
