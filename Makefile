@@ -6,7 +6,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 JOBS ?= $(shell nproc)
 
-.PHONY: run demo test test-peers check week bench test-crash bench-cache build setup sanitize format clean
+.PHONY: run demo test test-peers check week bench bench-peers test-crash bench-cache build setup sanitize format clean
 
 ## Builds and runs the service on 127.0.0.1:50051, with a simulated provider where no key is set.
 run: build
@@ -58,6 +58,11 @@ bench-cache: setup
 bench: build
 	@cmake --build build/release --parallel $(JOBS) --target bench_mock bench_load
 	@tests/bench/run $(BENCH_FLAGS)
+
+## The same exchange through other gateways, pinned and installed under build/bench.
+bench-peers: build
+	@cmake --build build/release --parallel $(JOBS) --target bench_mock bench_load
+	@tests/bench/run --peers $(BENCH_FLAGS)
 
 setup:
 	@tools/setup

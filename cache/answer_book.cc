@@ -689,12 +689,12 @@ std::vector<EntrySummary> AnswerBook::Newest(size_t count) const {
   return newest;
 }
 
-void AnswerBook::Tend() {
+void AnswerBook::Tend(bool may_embed) {
   if (clock_.Now() >= next_upkeep_.load()) Upkeep();
   LoadSome();
   ExtendSomeGraph();
   SaveSomeIndex();
-  PayDebts();
+  if (may_embed) PayDebts();
   RemoveExpired();
   const std::lock_guard lock(mutex_);
   UpdateWorkDue();

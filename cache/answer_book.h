@@ -156,7 +156,8 @@ class AnswerBook {
 
   // Background work: loading scopes after a start, building and saving graphs, paying debts,
   // removing what expired. A bounded step of it; saving a graph of a million takes a second.
-  void Tend();
+  // Debts are paid with embedding, which can wait while stores do not.
+  void Tend(bool may_embed = true);
   bool work_due() const { return work_due_ || clock_.Now() >= next_upkeep_.load(); }
 
   const SemanticCacheOptions& options() const { return options_; }

@@ -125,7 +125,9 @@ void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
   const std::lock_guard lock(shared->stop_mutex);
   if (shared->stopped || shared->tending.exchange(true)) return;
   const bool queued = shared->pool.Submit(Priority::kNormal, [shared] {
-    if (!shared->stopped) shared->book.Tend();
+    const bool backlog =
+        shared->pool.queued(Priority::kNormal) > shared->book.options().embed_backlog;
+    if (!shared->stopped) shared->book.Tend(!backlog);
     shared->tending = false;
     StartTending(shared);
   });

@@ -1,13 +1,29 @@
 #include "core/blocking_pool.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <utility>
 
 namespace holdfast::core {
+namespace {
 
-BlockingPool::BlockingPool(size_t threads, size_t max_queued) : max_queued_(max_queued) {
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+// A tenth of the weight of a thread that does not yield.
+constexpr int kYieldingNice = 10;
+
+}  // namespace
+
+BlockingPool::BlockingPool(size_t threads, size_t max_queued, size_t yielding)
+    : max_queued_(max_queued), split_(yielding > 0) {
+  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(true, !split_); });
+  for (size_t i = 0; i < yielding; ++i) {
+    threads_.emplace_back([this] {
+      // Of this thread alone, on Linux. If it is refused, nothing is lost but the courtesy.
+      setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kYieldingNice);
+      Work(false, true);
+    });
+  }
 }
 
 BlockingPool::~BlockingPool() {
@@ -16,6 +32,7 @@ BlockingPool::~BlockingPool() {
     stopping_ = true;
   }
   wake_.notify_all();
+  wake_yielding_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -26,7 +43,7 @@ bool BlockingPool::Submit(Priority priority, Job job) {
     if (queue.size() >= max_queued_) return false;
     queue.push_back(std::move(job));
   }
-  wake_.notify_one();
+  (split_ && priority == Priority::kNormal ? wake_yielding_ : wake_).notify_one();
   return true;
 }
 
@@ -40,13 +57,16 @@ void BlockingPool::Drain() {
   idle_.wait(lock, [this] { return urgent_.empty() && normal_.empty() && running_ == 0; });
 }
 
-void BlockingPool::Work() {
+void BlockingPool::Work(bool urgent, bool normal) {
   pthread_setname_np(pthread_self(), "pool");  // operators and the benchmark tell threads by name
+  const auto has_work = [&] {
+    return (urgent && !urgent_.empty()) || (normal && !normal_.empty());
+  };
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return stopping_ || !urgent_.empty() || !normal_.empty(); });
-    std::deque<Job>& queue = urgent_.empty() ? normal_ : urgent_;
-    if (queue.empty()) return;  // stopping, and nothing is left
+    (urgent ? wake_ : wake_yielding_).wait(lock, [&] { return stopping_ || has_work(); });
+    if (!has_work()) return;  // stopping, and nothing is left
+    std::deque<Job>& queue = urgent && !urgent_.empty() ? urgent_ : normal_;
     {
       Job job = std::move(queue.front());
       queue.pop_front();

@@ -1,8 +1,9 @@
 #pragma once
 
 // A few threads for what may block: RocksDB, the vector index, embedding. Urgent work (lookups)
-// goes before the rest (stores). Both queues are bounded and a full one refuses, so the pool never
-// makes anybody wait. Thread safe. The destructor runs what is queued, then joins.
+// goes before the rest (stores), and the rest, on a thread of its own, gives way to whatever else
+// the machine has to do. Both queues are bounded and a full one refuses, so the pool never makes
+// anybody wait. Thread safe. The destructor runs what is queued, then joins.
 
 #include <condition_variable>
 #include <cstddef>
@@ -20,7 +21,9 @@ class BlockingPool {
   using Job = absl::AnyInvocable<void()>;
   enum class Priority { kUrgent, kNormal };
 
-  BlockingPool(size_t threads, size_t max_queued);
+  // With `yielding` threads, which the system runs at a lower priority, normal work is theirs alone
+  // and `threads` do urgent work; without, `threads` do all of it.
+  BlockingPool(size_t threads, size_t max_queued, size_t yielding = 0);
   ~BlockingPool();
 
   // False if the queue of that priority is full; `job` is then dropped.
@@ -32,14 +35,16 @@ class BlockingPool {
   void Drain();
 
  private:
-  void Work();
+  void Work(bool urgent, bool normal);
   std::deque<Job>& QueueOf(Priority priority) {
     return priority == Priority::kUrgent ? urgent_ : normal_;
   }
 
   const size_t max_queued_;
+  const bool split_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
+  std::condition_variable wake_yielding_;
   std::condition_variable idle_;
   std::deque<Job> urgent_;
   std::deque<Job> normal_;

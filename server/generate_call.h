@@ -4,11 +4,12 @@
 // says about it. Admission, reading, the engine, the request log and the end are here; the reactors
 // (generate_reactor.h, stream_reactor.h) only differ in how an answer goes out.
 //
-// Two hold it: the coroutine that answers, and gRPC until OnDone; both let go on the loop's thread,
-// and the second one destroys it. Every reaction of gRPC is one post to the loop. Finish is called
+// Two hold it: the coroutine that answers, and gRPC until OnDone; whoever lets go last destroys it.
+// Every reaction of gRPC is one post to the loop, or nothing but letting go. Finish is called
 // exactly once, on the loop, cancelled or not: without it grpc::Server::Shutdown would wait for
 // ever.
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -36,8 +37,11 @@ class GenerateCall {
 
   // The last thing a reactor's constructor does.
   void Begin();
-  // The only thing its OnDone does.
+  // The only thing its OnDone does: LetGo, on any thread, or LetGoSoon, if it must be destroyed on
+  // the loop's.
+  void LetGo();
   void LetGoSoon();
+  void Hold() { ++holders_; }
 
   // All from here on are of the loop's thread.
 
@@ -66,7 +70,6 @@ class GenerateCall {
   resilience::CallContext Context() const;
   Reading Read();
   void Refuse(resilience::Admission::Refusal refusal);
-  void LetGo();
   core::Duration Used() const { return lane_.loop.Now() - arrival_; }
 
   GenerateService& service_;
@@ -82,7 +85,7 @@ class GenerateCall {
   core::StreamOptions stream_options_;
   std::stop_source cancelled_;
   bool finished_ = false;
-  int holders_ = 2;
+  std::atomic<int> holders_ = 2;  // of any thread
 };
 
 // gRPC's deadline, which is a date, on the steady clock; none if the caller set none.

@@ -14,10 +14,14 @@ GenerateReactor::GenerateReactor(GenerateService& service, Lane& lane,
 }
 
 void GenerateReactor::OnCancel() {
-  loop().Post([this] { Cancel(); });
+  Hold();
+  loop().Post([this] {
+    Cancel();
+    LetGo();
+  });
 }
 
-void GenerateReactor::OnDone() { LetGoSoon(); }
+void GenerateReactor::OnDone() { LetGo(); }
 
 void GenerateReactor::Reply(core::Result result) {
   const v1::GenerateResponse response = WriteResponse(info().request_id, std::move(result));

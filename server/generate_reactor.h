@@ -15,6 +15,9 @@ class GenerateReactor final : public grpc::ServerUnaryReactor, private GenerateC
 
   void OnCancel() override;
   void OnDone() override;
+  // gRPC 1.51 then calls the reactions where it is instead of waking one more thread for each. Not
+  // part of its API, and safe for reactions as short as these.
+  bool InternalInlineable() override { return true; }
 
  private:
   void Reply(core::Result result) override;

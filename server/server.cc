@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/synchronization/mutex.h"
 #include "core/check.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpc/support/log.h"
@@ -21,7 +22,8 @@
 namespace holdfast::server {
 namespace {
 
-constexpr size_t kPoolThreads = 2;
+constexpr size_t kLookupThreads = 2;
+constexpr size_t kStoreThreads = 1;
 constexpr size_t kPoolQueue = 1024;
 constexpr core::Duration kTendCacheEvery = std::chrono::seconds(10);
 // A caller may overshoot limits.request fourfold and still hear from us, and not from gRPC, which
@@ -39,7 +41,11 @@ constexpr core::Duration kUnauthenticatedReminder = std::chrono::minutes(5);
 
 // What gRPC and protobuf print by themselves would break the log's form, and protobuf prints one
 // line for each string that a caller garbles. GRPC_VERBOSITY brings gRPC's words back.
+//
+// Debian builds Abseil with its debug checks, one of which looks for cycles among the locks that
+// gRPC takes, at each of them.
 void SilenceLibraries() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   if (std::getenv("GRPC_VERBOSITY") == nullptr) {
     gpr_set_log_function([](gpr_log_func_args*) {});
   }
@@ -111,7 +117,7 @@ Server::Server(Config config, std::string config_path, std::unique_ptr<Log> log,
       embedder_(std::move(embedder)),
       judge_(MakeJudge(config_.embedder)),
       fresh_judge_(*judge_, config_.cache.now_max_age),
-      pool_(std::make_unique<core::BlockingPool>(kPoolThreads, kPoolQueue)),
+      pool_(std::make_unique<core::BlockingPool>(kLookupThreads, kPoolQueue, kStoreThreads)),
       cache_(std::make_unique<cache::SemanticCache>(CacheOptions(config_, *log_), *embedder_,
                                                     *pool_, clock_, *random_, fresh_judge_)),
       admission_(config_.admission),

@@ -30,7 +30,7 @@ struct Options {
   int port = 0;
   std::string path = "/v1/chat/completions";
   std::string model = "mock";
-  std::string header;
+  std::vector<std::string> headers;
   int connections = 1;
   int in_flight = 0;  // grpc only; by default one a connection
   double warmup_seconds = 0.5;
@@ -155,7 +155,9 @@ class HttpReply {
 class HttpLoad {
  public:
   HttpLoad(const Options& options, Score& score)
-      : options_(options), score_(score), epoll_(Require(epoll_create1(0), "epoll")) {}
+      : options_(options), score_(score), epoll_(Require(epoll_create1(0), "epoll")) {
+    for (const std::string& header : options.headers) more_headers_ += header + "\r\n";
+  }
 
   void Run() {
     std::vector<Connection> connections(static_cast<size_t>(options_.connections));
@@ -194,9 +196,8 @@ class HttpLoad {
                              connection.asked.question +
                              "\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
     SendAll(connection.fd,
-            "POST " + options_.path +
-                " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(options_.port) + "\r\n" +
-                options_.header + (options_.header.empty() ? "" : "\r\n") +
+            "POST " + options_.path + " HTTP/1.1\r\nHost: 127.0.0.1:" +
+                std::to_string(options_.port) + "\r\n" + more_headers_ +
                 "Content-Type: application/json\r\nAccept: text/event-stream\r\nAuthorization: "
                 "Bearer key\r\nContent-Length: " +
                 std::to_string(body.size()) + "\r\n\r\n" + body);
@@ -225,6 +226,7 @@ class HttpLoad {
   const Options& options_;
   Score& score_;
   const int epoll_;
+  std::string more_headers_;
   int busy_ = 0;
 };
 
@@ -330,7 +332,7 @@ int main(int argc, char** argv) {
   }
   http.add_option("--path", options.path, "Where to");
   http.add_option("--model", options.model, "The model to ask for");
-  http.add_option("--header", options.header, "One more header, as NAME: VALUE");
+  http.add_option("--header", options.headers, "More headers, each as NAME: VALUE");
   grpc.add_option("--in-flight", options.in_flight, "Requests at once over all connections");
   grpc.add_flag("--once", options.once, "Each in-flight request once");
   CLI11_PARSE(app, argc, argv);

@@ -1,5 +1,8 @@
 #include "core/blocking_pool.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <future>
 #include <thread>
@@ -78,6 +81,30 @@ TEST(BlockingPoolTest, JobsMaySubmit) {
     EXPECT_TRUE(pool.Submit(Priority::kNormal, [&] { inner.set_value(); }));
   }));
   inner.get_future().get();
+}
+
+TEST(BlockingPoolTest, YieldingThreadsAloneDoNormalWork) {
+  BlockingPool pool(1, 10, 1);
+  const auto nice_of_this = [] { return getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); };
+  const int own = nice_of_this();
+  std::promise<void> open;
+  std::promise<int> normal;
+  EXPECT_TRUE(pool.Submit(Priority::kNormal, [&, gate = open.get_future()]() mutable {
+    normal.set_value(nice_of_this());
+    gate.get();
+  }));
+  EXPECT_GT(normal.get_future().get(), own);
+  bool ran = false;
+  EXPECT_TRUE(pool.Submit(Priority::kNormal, [&] { ran = true; }));
+  for (int i = 0; i < 3; ++i) {
+    std::promise<int> urgent;
+    EXPECT_TRUE(pool.Submit(Priority::kUrgent, [&] { urgent.set_value(nice_of_this()); }));
+    EXPECT_EQ(urgent.get_future().get(), own);
+  }
+  EXPECT_EQ(pool.queued(Priority::kNormal), 1u);
+  open.set_value();
+  pool.Drain();
+  EXPECT_TRUE(ran);
 }
 
 TEST(BlockingPoolTest, JobIsDestroyedBeforeDrainReturns) {
