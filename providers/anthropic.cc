@@ -298,6 +298,33 @@ void AnthropicDecoder::OnStopReason(std::string_view word, Reply& reply) {
 
 // ---- The format
 
+// Claude 4.6 and what came after it answer a conversation that ends with the assistant's turn by a
+// 400. The version stands in the model's name ("claude-3-5-haiku-20241022", "claude-opus-4-6",
+// "anthropic.claude-sonnet-4-5-v1:0"); of names without one, those that are known to be newer.
+bool TakesPrefill(std::string_view model) {
+  for (const std::string_view newer : {"claude-fable", "claude-mythos"}) {
+    if (model.find(newer) != std::string_view::npos) return false;
+  }
+  std::vector<int> version;
+  size_t at = model.find("claude-");
+  while (at < model.size() && version.size() < 2) {
+    const size_t begin = model.find_first_not_of("-.@", at);
+    if (begin == std::string_view::npos) break;
+    at = std::min(model.find_first_of("-.@", begin), model.size());
+    const std::string_view word = model.substr(begin, at - begin);
+    const bool number = word.size() <= 2 && std::all_of(word.begin(), word.end(), [](char c) {
+                          return c >= '0' && c <= '9';
+                        });
+    if (number) {
+      version.push_back(std::stoi(std::string(word)));
+    } else if (!version.empty()) {
+      break;
+    }
+  }
+  version.resize(2);
+  return version < std::vector<int>{4, 6};
+}
+
 class AnthropicFormat final : public WireFormat {
  public:
   explicit AnthropicFormat(const ModelOptions& model) : model_(Limited(model)) {}
@@ -309,6 +336,7 @@ class AnthropicFormat final : public WireFormat {
     return {{"anthropic-version", "2023-06-01"}};
   }
   std::optional<std::string> Inexpressible(const Request& request) const override;
+  bool ContinuesPrefix() const override { return TakesPrefill(model_.model); }
   std::string Encode(const Request& request, std::string_view prefix) const override;
   std::unique_ptr<Decoder> NewDecoder(const Request& request) const override {
     return std::make_unique<AnthropicDecoder>(WantsJson(request));

@@ -320,6 +320,7 @@ class GeminiFormat final : public WireFormat {
   }
   std::string_view KeyHeader() const override { return "x-goog-api-key"; }
   std::optional<std::string> Inexpressible(const Request& request) const override;
+  bool ContinuesPrefix() const override { return true; }
   std::string Encode(const Request& request, std::string_view prefix) const override;
   std::unique_ptr<Decoder> NewDecoder(const Request&) const override {
     return std::make_unique<GeminiDecoder>();

@@ -99,7 +99,19 @@ bool SaysJson(const Request& request) {
   return false;
 }
 
-Json Messages(const Request& request, std::string_view prefix) {
+// One message, even where the request itself ends with the beginning of an answer: a second one
+// would be a turn of its own.
+void AddPrefix(std::string_view prefix, ModelOptions::Continuation continuation, Json& messages) {
+  Json* last = messages.empty() ? nullptr : &messages.back();
+  if (last == nullptr || (*last)["role"] != "assistant" || last->contains("tool_calls")) {
+    messages.push_back({{"role", "assistant"}, {"content", ""}});
+    last = &messages.back();
+  }
+  (*last)["content"] = (*last)["content"].get<std::string>().append(prefix);
+  if (continuation == ModelOptions::Continuation::kPrefix) (*last)["prefix"] = true;
+}
+
+Json Messages(const Request& request) {
   Json messages = Json::array();
   // OpenAI refuses JSON mode with a 400 unless some message says the word.
   if (request.response_format.kind == core::ResponseFormat::Kind::kJsonObject &&
@@ -107,7 +119,6 @@ Json Messages(const Request& request, std::string_view prefix) {
     messages.push_back({{"role", "system"}, {"content", "Answer with a JSON object."}});
   }
   for (const core::Message& message : request.messages) AddMessage(message, messages);
-  if (!prefix.empty()) messages.push_back({{"role", "assistant"}, {"content", prefix}});
   return messages;
 }
 
@@ -367,6 +378,9 @@ class OpenAiFormat final : public WireFormat {
   std::string_view DefaultPath() const override { return "/chat/completions"; }
   std::string_view KeyHeader() const override { return "authorization"; }
   std::optional<std::string> Inexpressible(const Request& request) const override;
+  bool ContinuesPrefix() const override {
+    return model_.continuation != ModelOptions::Continuation::kNone;
+  }
   std::string Encode(const Request& request, std::string_view prefix) const override;
   std::unique_ptr<Decoder> NewDecoder(const Request&) const override {
     return std::make_unique<OpenAiDecoder>();
@@ -387,7 +401,13 @@ std::optional<std::string> OpenAiFormat::Inexpressible(const Request& request) c
 }
 
 std::string OpenAiFormat::Encode(const Request& request, std::string_view prefix) const {
-  Json body = {{"model", model_.model}, {"messages", Messages(request, prefix)}, {"stream", true}};
+  Json messages = Messages(request);
+  if (!prefix.empty()) AddPrefix(prefix, model_.continuation, messages);
+  Json body = {{"model", model_.model}, {"messages", std::move(messages)}, {"stream", true}};
+  if (!prefix.empty() && model_.continuation == ModelOptions::Continuation::kContinueFinalMessage) {
+    body["continue_final_message"] = true;
+    body["add_generation_prompt"] = false;
+  }
   if (model_.stream_usage) body["stream_options"] = {{"include_usage", true}};
   if (request.max_output_tokens) {
     const bool newer =

@@ -44,6 +44,11 @@ struct ModelOptions {
   // openai kinds: the name of the output limit on the wire; newer models demand the second.
   enum class MaxTokensField { kMaxTokens, kMaxCompletionTokens };
   MaxTokensField max_tokens_field = MaxTokensField::kMaxTokens;
+  // openai kinds: how the server is told to go on from an assistant's message at the end of the
+  // conversation: vLLM and SGLang by continue_final_message and add_generation_prompt, DeepSeek and
+  // Mistral by "prefix" in the message. None: it begins a new one, or the message alone says it.
+  enum class Continuation { kNone, kContinueFinalMessage, kPrefix };
+  Continuation continuation = Continuation::kNone;
   // openai kinds: ask for usage in streams by stream_options; a few old servers refuse it.
   bool stream_usage = true;
 };

@@ -59,12 +59,14 @@ std::string EncodeForPath(std::string_view model) {
 // Ends a request whose reply is known before its connection is.
 class Ending {
  public:
-  Ending(core::Loop& loop, std::stop_source stop) : loop_(loop), stop_(std::move(stop)) {}
+  Ending(core::Loop& loop, std::stop_source stop, const core::Valve* valve)
+      : loop_(loop), stop_(std::move(stop)), valve_(valve) {}
   ~Ending() { Disarm(); }
   Ending(const Ending&) = delete;
   Ending& operator=(const Ending&) = delete;
 
-  // After each piece of the body. The timers hold the stop's state, so they may outlive all else.
+  // After each piece of the body. What is posted holds the stop's state, so it may outlive all
+  // else.
   void OnProgress(const ReplyReader& reader) {
     if (!reader.has_all() || stop_.stop_requested()) return;
     if (reader.failed()) {
@@ -72,12 +74,20 @@ class Ending {
       posted_ = true;
       return;
     }
-    Disarm();
-    timer_ = loop_.CallAt(loop_.Now() + TargetProvider::kLinger,
-                          [stop = stop_]() mutable { stop.request_stop(); });
+    Linger();
   }
 
  private:
+  void Linger() {
+    Disarm();
+    timer_ = loop_.CallAt(loop_.Now() + TargetProvider::kLinger, [this] {
+      timer_ = 0;
+      // What it waits for is held up by ourselves.
+      if (valve_ != nullptr && !valve_->open()) return Linger();
+      stop_.request_stop();
+    });
+  }
+
   void Disarm() {
     if (timer_ != 0) loop_.CancelTimer(timer_);
     timer_ = 0;
@@ -85,6 +95,7 @@ class Ending {
 
   core::Loop& loop_;
   std::stop_source stop_;
+  const core::Valve* const valve_;
   core::TimerId timer_ = 0;
   bool posted_ = false;
 };
@@ -138,7 +149,8 @@ core::Task<core::Outcome> TargetProvider::Stream(const core::Request& request,
   std::stop_source stop;
   const std::stop_callback forward(attempt.stop, [&stop] { stop.request_stop(); });
   http.stop = stop.get_token();
-  Ending ending(loop_, stop);
+  http.valve = attempt.valve;
+  Ending ending(loop_, stop, attempt.valve);
   ReplyReader::Setup setup{.kind = format_->kind(),
                            .decoder = std::move(decoder),
                            .secrets = secrets_,

@@ -30,6 +30,7 @@ class TargetProvider final : public core::Provider {
   std::optional<std::string> Inexpressible(const core::Request& request) const override {
     return format_->Inexpressible(request);
   }
+  bool ContinuesPrefix() const override { return format_->ContinuesPrefix(); }
   core::Task<core::Outcome> Stream(const core::Request& request, const core::Attempt& attempt,
                                    core::AttemptSink& sink) override;
 

@@ -41,6 +41,9 @@ class WireFormat {
   // Why the target cannot express the request; nothing if it can.
   virtual std::optional<std::string> Inexpressible(const core::Request& request) const = 0;
 
+  // Whether the model goes on from an assistant's message at the end of the conversation.
+  virtual bool ContinuesPrefix() const = 0;
+
   // The body. A `prefix` that is not empty goes in as a last message of the assistant, which
   // models that can continue take as the start of their answer. Only for what is expressible.
   virtual std::string Encode(const core::Request& request, std::string_view prefix) const = 0;

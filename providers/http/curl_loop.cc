@@ -27,6 +27,29 @@ void BlockSigpipe() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
+// Says when a request's valve opens.
+class OnOpen final : core::Valve::Listener {
+ public:
+  OnOpen(core::Valve* valve, CurlMulti& multi, CurlTransfer& transfer)
+      : valve_(valve), multi_(multi), transfer_(transfer) {
+    if (valve_ != nullptr) valve_->Add(*this);
+  }
+  ~OnOpen() {
+    if (valve_ != nullptr) valve_->Remove(*this);
+  }
+  OnOpen(const OnOpen&) = delete;
+  OnOpen& operator=(const OnOpen&) = delete;
+
+ private:
+  void OnValve(bool open) override {
+    if (open) multi_.Resume(transfer_);
+  }
+
+  core::Valve* const valve_;
+  CurlMulti& multi_;
+  CurlTransfer& transfer_;
+};
+
 }  // namespace
 
 CurlLoop::CurlLoop(const core::Clock& clock)
@@ -92,6 +115,7 @@ core::Task<HttpEnd> CurlLoop::Send(HttpRequest request, HttpSink& sink) {
   CurlTransfer transfer(*this, request, sink);
   curl_->Start(transfer);
   std::stop_callback on_stop(request.stop, [&] { curl_->Cancel(transfer); });
+  const OnOpen on_open(request.valve, *curl_, transfer);
   co_return co_await transfer.done();
 }
 

@@ -20,8 +20,10 @@
 // Response headers over 64 KiB end as kTooLarge, like a body over max_response_bytes: both mean
 // that the server said more than we are willing to hold, and not that the network broke.
 //
-// Backpressure will pause a transfer by returning CURL_WRITEFUNC_PAUSE in CurlTransfer::OnBody and
-// resume it by curl_easy_pause on the loop.
+// Backpressure: while a request's valve is closed its transfer is paused (CURL_WRITEFUNC_PAUSE in
+// CurlTransfer::OnBody), libcurl stops reading its socket and TCP holds the server back. It reads
+// on (curl_easy_pause) in the loop's next round after the valve was opened, never inside a
+// callback.
 
 #include <atomic>
 #include <cstddef>

@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -68,6 +69,11 @@ void CurlMulti::Cancel(CurlTransfer& transfer) {
   }
 }
 
+void CurlMulti::Resume(CurlTransfer& transfer) {
+  if (transfer.easy == nullptr || !transfer.paused()) return;
+  if (std::ranges::find(resumed_, &transfer) == resumed_.end()) resumed_.push_back(&transfer);
+}
+
 void CurlMulti::CancelAll() {
   closed_ = true;
   while (!active_.empty()) Cancel(*active_.back());
@@ -88,6 +94,12 @@ void CurlMulti::OnTime() {
 }
 
 void CurlMulti::Settle() {
+  // What reads on may cancel and resume others.
+  while (!resumed_.empty()) {
+    CurlTransfer& transfer = *resumed_.back();
+    resumed_.pop_back();
+    ReadOn(transfer);
+  }
   for (CurlTransfer* transfer : std::exchange(cancelled_, {})) {
     End(*transfer, transfer->EndOf(CURLE_OK));
   }
@@ -100,6 +112,17 @@ void CurlMulti::Settle() {
     auto& ended = *static_cast<CurlTransfer*>(static_cast<void*>(transfer));
     End(ended, ended.EndOf(code));
   }
+}
+
+// libcurl delivers from inside this call what it had read before the pause.
+void CurlMulti::ReadOn(CurlTransfer& transfer) {
+  transfer.MarkResumed();
+  in_curl_ = true;
+  const CURLcode code = curl_easy_pause(transfer.easy, CURLPAUSE_CONT);
+  in_curl_ = false;
+  // A delivery that failed ends no transfer by itself here, as it does elsewhere.
+  const bool cancelled = std::ranges::find(cancelled_, &transfer) != cancelled_.end();
+  if (code != CURLE_OK && !cancelled) End(transfer, transfer.EndOf(code));
 }
 
 void CurlMulti::WatchSocket(int fd, int what, void* known) {
@@ -126,6 +149,7 @@ void CurlMulti::Act(int fd, int events) {
 
 void CurlMulti::End(CurlTransfer& transfer, HttpEnd end) {
   CURL* const easy = std::exchange(transfer.easy, nullptr);
+  std::erase(resumed_, &transfer);
   curl_multi_remove_handle(multi_, easy);
   ReturnHandle(easy);
   active_[transfer.index] = active_.back();

@@ -28,6 +28,9 @@ class CurlMulti {
   // Ends it as kCancelled: now, or in the next Settle if a libcurl callback is running.
   void Cancel(CurlTransfer& transfer);
 
+  // Its valve is open again: in the next Settle it reads on, if it has stopped at all.
+  void Resume(CurlTransfer& transfer);
+
   // Ends them all, and from now on also each that is started.
   void CancelAll();
   bool closed() const { return closed_; }
@@ -36,7 +39,8 @@ class CurlMulti {
   void OnTime();
   std::optional<core::SteadyTime> due() const { return due_; }
 
-  // Ends the transfers that are over or were cancelled inside a callback.
+  // Ends the transfers that are over or were cancelled inside a callback, and lets those read on
+  // that may. The loop calls it before it sleeps.
   void Settle();
 
   bool in_curl() const { return in_curl_; }
@@ -46,6 +50,7 @@ class CurlMulti {
 
   void WatchSocket(int fd, int what, void* known);
   void Act(int fd, int events);
+  void ReadOn(CurlTransfer& transfer);
   void End(CurlTransfer& transfer, HttpEnd end);
   CURL* TakeHandle();
   void ReturnHandle(CURL* easy);
@@ -58,6 +63,7 @@ class CurlMulti {
   bool closed_ = false;
   std::vector<CurlTransfer*> active_;
   std::vector<CurlTransfer*> cancelled_;  // inside a callback; Settle ends them
+  std::vector<CurlTransfer*> resumed_;
   std::vector<CURL*> idle_handles_;
 };
 

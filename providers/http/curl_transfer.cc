@@ -228,6 +228,10 @@ size_t CurlTransfer::OnHeadersEnd(size_t handled) {
 
 size_t CurlTransfer::OnBody(std::string_view bytes) {
   if (cancelled_) return kAbort;
+  if (request_.valve != nullptr && !request_.valve->open()) {
+    paused_ = true;
+    return CURL_WRITEFUNC_PAUSE;  // the same bytes come again
+  }
   if (bytes.size() > request_.max_response_bytes - body_bytes_) {
     too_large_ = true;
     return kAbort;

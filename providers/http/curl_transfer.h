@@ -54,6 +54,10 @@ class CurlTransfer {
 
   core::OneShot<HttpEnd>& done() { return done_; }
 
+  // It met a closed valve, and libcurl keeps what it had read for it and reads no more.
+  bool paused() const { return paused_; }
+  void MarkResumed() { paused_ = false; }
+
   // CurlMulti's: the handle while in progress, else null; and the place in its list.
   CURL* easy = nullptr;
   size_t index = 0;
@@ -86,6 +90,7 @@ class CurlTransfer {
   bool opened_ = false;  // a socket was opened for it
   bool cancelled_ = false;
   bool too_large_ = false;
+  bool paused_ = false;
   bool status_line_next_ = true;
   bool headers_done_ = false;
   size_t header_bytes_ = 0;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/task.h"
+#include "core/valve.h"
 
 namespace holdfast::providers {
 
@@ -25,6 +26,9 @@ struct HttpRequest {
   std::string ca_file;  // PEM; empty = the system's
   size_t max_response_bytes = 3 << 20;
   std::stop_token stop;  // requested on the loop's thread
+  // While it is closed nothing more is read from the socket; null = never closed. Outlives the
+  // request.
+  core::Valve* valve = nullptr;
 };
 
 // The headers of one response, in the order they came, names in lower case, values without white

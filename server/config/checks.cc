@@ -183,6 +183,9 @@ void CheckModel(const ProviderConfig& provider, const std::string& path, const M
     if (model.options.max_tokens_field != defaults.max_tokens_field) {
       reader.FailKey(path + ".max_tokens_field", "cannot take effect: only openai kinds have it");
     }
+    if (model.options.continuation != defaults.continuation) {
+      reader.FailKey(path + ".continuation", "cannot take effect: only openai kinds have it");
+    }
     if (model.options.stream_usage != defaults.stream_usage) {
       reader.FailKey(path + ".stream_usage", "cannot take effect: only openai kinds have it");
     }

@@ -405,6 +405,7 @@ const Schema<resilience::LimiterOptions>& LimiterSchema() {
 const Schema<ModelConfig>& ModelSchema() {
   using M = ModelConfig;
   using TokensField = providers::ModelOptions::MaxTokensField;
+  using Continuation = providers::ModelOptions::Continuation;
   static const Schema<M> kSchema = {
       Value<M>("id", AT(options.model), Name(kMaxModelName),
                "What the provider calls the model, where that is not the name routes use.",
@@ -425,6 +426,14 @@ const Schema<ModelConfig>& ModelSchema() {
                Choice<TokensField>({{"max_tokens", TokensField::kMaxTokens},
                                     {"max_completion_tokens", TokensField::kMaxCompletionTokens}}),
                "openai kinds only: what the limit of output is called on the wire."),
+      Value<M>(
+          "continuation", AT(options.continuation),
+          Choice<Continuation>({{"none", Continuation::kNone},
+                                {"continue_final_message", Continuation::kContinueFinalMessage},
+                                {"prefix", Continuation::kPrefix}}),
+          "openai kinds only: how the server is told to go on from an assistant's message: "
+          "vLLM and SGLang by continue_final_message, DeepSeek and Mistral by prefix. Unless "
+          "it is none, the model continues answers that broke off."),
       Value<M>("stream_usage", AT(options.stream_usage), TrueOrFalse(),
                "openai kinds only: whether to ask for usage in streams, which a few old servers "
                "refuse."),

@@ -178,6 +178,11 @@ std::vector<ScriptedHttpServer::Request> ScriptedHttpServer::requests() const {
   return requests_;
 }
 
+size_t ScriptedHttpServer::bytes_written() const {
+  std::lock_guard lock(mutex_);
+  return bytes_written_;
+}
+
 size_t ScriptedHttpServer::connections() const {
   std::lock_guard lock(mutex_);
   return connections_.size();
@@ -346,6 +351,7 @@ bool ScriptedHttpServer::WriteSome(Connection& connection, std::string& bytes) {
       if (!connection.blocked) Close(connection, false);
       return false;
     }
+    bytes_written_ += static_cast<size_t>(sent);
     bytes.erase(0, static_cast<size_t>(sent));
   }
   connection.blocked = false;

@@ -101,7 +101,8 @@ class ScriptedHttpServer {
   void StopListening();
 
   std::vector<Request> requests() const;
-  size_t connections() const;  // accepted so far
+  size_t connections() const;    // accepted so far
+  size_t bytes_written() const;  // taken by the sockets, all connections together
 
   // These wait until it has happened.
   void WaitForRequests(size_t n);
@@ -137,6 +138,7 @@ class ScriptedHttpServer {
   std::deque<HttpScript> connection_scripts_;
   HttpScript fallback_ = HttpScript::Reply(200);
   std::vector<Request> requests_;
+  size_t bytes_written_ = 0;
   std::vector<std::unique_ptr<Connection>> connections_;
 
   std::thread thread_;

@@ -74,6 +74,33 @@ std::string MessageDelta(const std::string& reason) {
          R"(","stop_sequence":null},"usage":{"output_tokens":15}})";
 }
 
+TEST(AnthropicEncode, Continuation) {
+  const std::string prefix = " \xE2\x82\xAC\n\"so\" far";
+  const Json messages = Encoded(UserAsks("Hi"), {}, prefix)["messages"];
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_EQ(messages[1]["role"], "assistant");
+  EXPECT_EQ(messages[1]["content"].back()["text"], prefix);
+}
+
+TEST(AnthropicEncode, ModelsThatTakeAPrefill) {
+  const auto takes = [](const std::string& model) {
+    return MakeFormat(Kind::kAnthropic, {.model = model})->ContinuesPrefix();
+  };
+  for (const char* model :
+       {"claude-3-haiku-20240307", "claude-3-5-sonnet-20241022", "claude-2.1", "claude-opus-4-0",
+        "claude-opus-4-20250514", "claude-sonnet-4-5-20250929", "claude-haiku-4-5",
+        "anthropic.claude-opus-4-5-20251101-v1:0", "claude-sonnet-4-5@20250929", "claude-instant",
+        "my-own", ""}) {
+    EXPECT_TRUE(takes(model)) << model;
+  }
+  for (const char* model :
+       {"claude-opus-4-6", "claude-sonnet-4-6-20260217", "anthropic/claude-opus-4.6",
+        "claude-opus-4-7", "claude-opus-4-10", "claude-sonnet-5", "claude-opus-5-20260801",
+        "us.anthropic.claude-sonnet-4-6-v1:0", "claude-fable-5", "claude-mythos-preview"}) {
+    EXPECT_FALSE(takes(model)) << model;
+  }
+}
+
 TEST(AnthropicEncode, TheSmallestRequest) {
   EXPECT_EQ(Encoded(UserAsks("Hi")), Json::parse(R"({
     "model": "model-1", "max_tokens": 4096, "stream": true,

@@ -35,6 +35,13 @@ std::string Parts(const std::string& parts, const std::string& finish = "") {
          reason + R"(}],"modelVersion":"gemini"})";
 }
 
+TEST(GeminiEncode, Continuation) {
+  EXPECT_EQ(Encoded(UserAsks("Hi"), {}, " \xE2\x82\xAC\nso far")["contents"],
+            Json::parse(R"([{"role": "user", "parts": [{"text": "Hi"}]},
+                            {"role": "model", "parts": [{"text": " €\nso far"}]}])"));
+  EXPECT_TRUE(MakeFormat(Kind::kGemini, {})->ContinuesPrefix());
+}
+
 TEST(GeminiEncode, TheSmallestRequest) {
   EXPECT_EQ(Encoded(UserAsks("Hi")),
             Json::parse(R"({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]})"));

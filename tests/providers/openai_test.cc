@@ -38,6 +38,37 @@ TEST(OpenAiEncode, TheSmallestRequest) {
     "stream": true, "stream_options": {"include_usage": true}})"));
 }
 
+// What was sent so far goes in byte for byte, as the beginning of the one last message.
+TEST(OpenAiEncode, Continuation) {
+  using Continuation = providers::ModelOptions::Continuation;
+  const std::string prefix = " \xE2\x82\xAC\n\"so\" far";
+  EXPECT_EQ(Encoded(UserAsks("Hi"), {}, prefix)["messages"],
+            Json::parse(R"([{"role": "user", "content": "Hi"},
+                            {"role": "assistant", "content": " €\n\"so\" far"}])"));
+  const Json vllm =
+      Encoded(UserAsks("Hi"), {.continuation = Continuation::kContinueFinalMessage}, prefix);
+  EXPECT_EQ(vllm["continue_final_message"], true);
+  EXPECT_EQ(vllm["add_generation_prompt"], false);
+  EXPECT_EQ(vllm["messages"][1]["content"], prefix);
+  const Json deepseek = Encoded(UserAsks("Hi"), {.continuation = Continuation::kPrefix}, prefix);
+  EXPECT_EQ(deepseek["messages"][1]["prefix"], true);
+  EXPECT_FALSE(deepseek.contains("continue_final_message"));
+
+  Request begun = UserAsks("Hi");
+  begun.messages.push_back({Role::kAssistant, {core::Text{"It is"}}});
+  const Json messages = Encoded(begun, {.continuation = Continuation::kPrefix}, " so")["messages"];
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_EQ(messages[1]["content"], "It is so");
+
+  for (const Continuation continuation :
+       {Continuation::kNone, Continuation::kContinueFinalMessage, Continuation::kPrefix}) {
+    EXPECT_EQ(Encoded(UserAsks("Hi"), {.continuation = continuation}), Encoded(UserAsks("Hi")))
+        << "a fresh answer is asked for as ever";
+    EXPECT_EQ(MakeFormat(Kind::kOpenAi, {.continuation = continuation})->ContinuesPrefix(),
+              continuation != Continuation::kNone);
+  }
+}
+
 TEST(OpenAiEncode, Settings) {
   Request request = UserAsks("Hi");
   request.max_output_tokens = 7;

@@ -163,6 +163,17 @@ TEST(BrokenText, CharactersCutBetweenDeltasAreJoined) {
   EXPECT_EQ(text({"a\xE2\x82", "b"}), "a\uFFFDb");
 }
 
+// What was heard of a reply that breaks may be continued, so it ends with a whole character.
+TEST(BrokenText, HalfACharacterOfABrokenReplyIsNotHeard) {
+  for (const std::string_view half : {"\xE2", "\xE2\x82", R"(\ud83d)"}) {
+    const Heard heard = HearHoweverCut({.kind = Kind::kOpenAi,
+                                        .body = ContentEvent("ab") + ContentEvent(half),
+                                        .end = providers::HttpEnd::Kind::kCut});
+    EXPECT_EQ(heard.outcome.kind, OutcomeKind::kCut);
+    EXPECT_EQ(heard.sink.text, "ab");
+  }
+}
+
 TEST(BrokenText, ToolArgumentsToo) {
   const auto call = [](std::string_view start, std::string_view piece) {
     return "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0," + std::string(start) +

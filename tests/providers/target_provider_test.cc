@@ -94,6 +94,23 @@ TEST_F(TargetProviderTest, HeadersOfEachKind) {
   EXPECT_EQ(http_.Header("x-goog-api-key"), "key-123456");
 }
 
+TEST_F(TargetProviderTest, AReplyHeldUpByOurselvesIsNotHurriedToItsEnd) {
+  core::Valve valve;
+  http_.script = [&](HttpSink& sink) -> std::optional<HttpEnd> {
+    EXPECT_EQ(http_.requests.back().valve, &valve);
+    sink.OnHeaders(200, {{"content-type", "text/event-stream"}});
+    sink.OnBody(Events({R"({"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]})"}));
+    valve.Close();
+    loop_.CallAt(loop_.Now() + std::chrono::seconds(30), [&] { valve.Open(); });
+    return std::nullopt;
+  };
+  const core::SteadyTime begun = loop_.Now();
+  const Outcome outcome = Stream({.idempotency_key = "idem-1", .valve = &valve});
+  EXPECT_EQ(outcome.kind, OutcomeKind::kComplete);
+  EXPECT_GE(loop_.Now() - begun, std::chrono::seconds(30));
+  EXPECT_LE(loop_.Now() - begun, std::chrono::seconds(32));
+}
+
 TEST_F(TargetProviderTest, ThreeAttemptsOnOneTarget) {
   for (const auto& [number, header] :
        {std::pair{1, "absent"}, std::pair{2, "2"}, std::pair{3, "3"}}) {

@@ -644,6 +644,7 @@ class FakeServer : public v1::GenerateService::Service, public v1::AdminService:
   // Written before a call, read after it; the call itself orders the two threads.
   grpc::Status status;
   v1::GenerateResponse answer;
+  std::vector<v1::GenerateStreamResponse> events;  // empty = made of the answer
   v1::GetStatusResponse state;
   v1::GetConfigResponse config;
   v1::GenerateRequest asked;
@@ -664,6 +665,22 @@ class FakeServer : public v1::GenerateService::Service, public v1::AdminService:
     deadline = context->deadline();
     asked = *request;
     return Reply(answer, response);
+  }
+  grpc::Status GenerateStream(grpc::ServerContext*, const v1::GenerateRequest* request,
+                              grpc::ServerWriter<v1::GenerateStreamResponse>* writer) override {
+    ++calls;
+    asked = *request;
+    for (const v1::GenerateStreamResponse& event : events) writer->Write(event);
+    if (!events.empty() || !status.ok()) return status;
+    v1::GenerateStreamResponse event;
+    *event.mutable_started()->mutable_served_by() = answer.served_by();
+    writer->Write(event);
+    event.mutable_delta()->set_text(answer.message().content());
+    writer->Write(event);
+    *event.mutable_finished() = answer;
+    event.mutable_finished()->clear_message();
+    writer->Write(event);
+    return status;
   }
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::GetStatusResponse* response) override {
@@ -791,6 +808,91 @@ TEST_F(CommandTest, GenerateAsJsonIsOneDocumentAndNothingElse) {
   EXPECT_EQ(document.at("stale"), false);
   EXPECT_EQ(document.at("attempts").size(), 4u);
   EXPECT_EQ(document.at("message").at("content"), "Rayleigh.");
+}
+
+std::vector<v1::GenerateStreamResponse> AStreamThatBreaksTwice() {
+  std::vector<v1::GenerateStreamResponse> events(9);
+  const auto by = [](const std::string& model) {
+    v1::Target target;
+    target.set_provider("p");
+    target.set_model(model);
+    return target;
+  };
+  *events[0].mutable_started()->mutable_served_by() = by("a");
+  events[0].mutable_started()->set_degradation(v1::DEGRADATION_NONE);
+  events[1].mutable_delta()->set_text("one \x1b");
+  *events[2].mutable_continued()->mutable_served_by() = by("b\n");
+  events[3].mutable_delta()->set_text("two");
+  events[4].mutable_delta()->mutable_tool_call()->set_name("void");
+  *events[5].mutable_reset()->mutable_served_by() = by("c");
+  events[5].mutable_reset()->set_degradation(v1::DEGRADATION_FALLBACK_MODEL);
+  events[6].mutable_delta()->set_text("three");
+  events[7].mutable_delta()->mutable_tool_call()->set_name("f");
+  events[7].mutable_delta()->mutable_tool_call()->set_arguments("{}");
+  *events[8].mutable_finished()->mutable_served_by() = by("c");
+  events[8].mutable_finished()->set_degradation(v1::DEGRADATION_FALLBACK_MODEL);
+  return events;
+}
+
+TEST_F(CommandTest, AStreamShowsItsHandoversAsTheyHappen) {
+  server_.events = AStreamThatBreaksTwice();
+  terminal_ = true;
+  env_["NO_COLOR"] = "1";
+  const Result result = Run({"generate", "q", "--on-break", "continue"});
+  EXPECT_EQ(result.code, kExitOk);
+  EXPECT_EQ(server_.asked.stream().on_break(), v1::ON_BREAK_CONTINUE);
+  EXPECT_EQ(result.out, "one \\x1b\ntwo\nthree\nf({})\n");
+  EXPECT_EQ(result.err,
+            "> p/a begins\n"
+            "> p/b\\n goes on from here\n"
+            "> void so far: p/c begins again, a fallback model\n" +
+                RenderProvenance(server_.events[8].finished(), kPlain));
+  EXPECT_EQ(Run({"generate", "q", "-q"}).err,
+            "> void so far: p/c begins again, a fallback model\n");
+}
+
+TEST_F(CommandTest, AStreamIntoAPipeIsTheTextAndNothingElse) {
+  server_.events = AStreamThatBreaksTwice();
+  server_.events.erase(server_.events.begin() + 4, server_.events.begin() + 6);
+  EXPECT_EQ(Run({"generate", "q", "--stream", "-q"}).out, "one \x1btwothree\nf({})\n");
+}
+
+TEST_F(CommandTest, AStreamAsJsonIsALineAnEvent) {
+  server_.events = AStreamThatBreaksTwice();
+  server_.status = grpc::Status(grpc::UNAVAILABLE, "gone");
+  const Result result = Run({"generate", "q", "--json", "--stream"});
+  EXPECT_EQ(result.code, kExitFailed);
+  EXPECT_EQ(result.err, "");
+  std::istringstream lines(result.out);
+  std::vector<Json> documents;
+  for (std::string line; std::getline(lines, line);) documents.push_back(Json::parse(line));
+  ASSERT_EQ(documents.size(), 10u);
+  EXPECT_EQ(documents[0].at("started").at("served_by").at("model"), "a");
+  EXPECT_EQ(documents[3].at("delta").at("text"), "two");
+  EXPECT_EQ(documents[9].at("error").at("code"), "UNAVAILABLE");
+}
+
+TEST_F(CommandTest, WhenGenerateStreams) {
+  server_.answer = FallbackAnswer();
+  const auto streamed = [&](Strings args) {
+    server_.asked.Clear();
+    args.insert(args.begin(), {"generate", "q"});
+    return Run(args).err.rfind("> ", 0) == 0;
+  };
+  EXPECT_FALSE(streamed({}));
+  EXPECT_TRUE(streamed({"--stream"}));
+  terminal_ = true;
+  env_["NO_COLOR"] = "1";
+  EXPECT_TRUE(streamed({}));
+  EXPECT_FALSE(streamed({"--no-stream"}));
+  EXPECT_FALSE(streamed({"--json"}));
+}
+
+TEST_F(CommandTest, AStreamThatFailsSaysSo) {
+  server_.status = grpc::Status(grpc::UNAVAILABLE, "gone");
+  const Result result = Run({"generate", "q", "--stream"});
+  EXPECT_EQ(result.code, kExitFailed);
+  EXPECT_THAT(result.err, HasSubstr("error: UNAVAILABLE: gone"));
 }
 
 TEST_F(CommandTest, AnAnswerIsHarmlessOnATerminalAndUntouchedElsewhere) {

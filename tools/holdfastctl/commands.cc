@@ -11,6 +11,7 @@
 #include "tools/holdfastctl/render.h"
 #include "tools/holdfastctl/render_json.h"
 #include "tools/holdfastctl/similarity_command.h"
+#include "tools/holdfastctl/stream_view.h"
 
 namespace holdfast::ctl {
 namespace {
@@ -38,10 +39,13 @@ class Runner {
     if (!command.tenant.empty()) {
       connection.context().AddMetadata(kTenantHeader, command.tenant);
     }
+    const auto& request = std::get<v1::GenerateRequest>(built);
+    if (command.stream.value_or(console_.out_is_terminal && !options_.json)) {
+      return Stream(connection, request, command.quiet);
+    }
     v1::GenerateResponse response;
-    if (const auto error =
-            Call<v1::GenerateService>(connection, &v1::GenerateService::Stub::Generate,
-                                      std::get<v1::GenerateRequest>(built), response)) {
+    if (const auto error = Call<v1::GenerateService>(
+            connection, &v1::GenerateService::Stub::Generate, request, response)) {
       return Fail(*error);
     }
     if (options_.json) return Show(MessageJson(response));
@@ -122,6 +126,29 @@ class Runner {
     return DecodeStatus(status);
   }
 
+  int Stream(Connection& connection, const v1::GenerateRequest& request, bool quiet) {
+    if (const auto error = connection.Connect()) return FailStream(*error);
+    v1::GenerateService::Stub stub(connection.channel());
+    const auto reader = stub.GenerateStream(&connection.context(), request);
+    StreamView view(console_, err_paint_, quiet);
+    v1::GenerateStreamResponse event;
+    while (console_.out && reader->Read(&event)) {
+      if (options_.json) {
+        console_.out << MessageJsonLine(event) << std::flush;
+      } else {
+        view.On(event);
+      }
+    }
+    view.End();
+    if (!console_.out) {  // nobody is there to read any more
+      connection.context().TryCancel();
+      (void)reader->Finish();
+      return Show("");
+    }
+    const grpc::Status status = reader->Finish();
+    return status.ok() ? kExitOk : FailStream(DecodeStatus(status));
+  }
+
   template <typename Request, typename Response, typename Render>
   int CallAdmin(grpc::Status (v1::AdminService::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                Response*),
@@ -159,6 +186,13 @@ class Runner {
     if (console_.out) return kExitOk;
     console_.err << "error: cannot write to standard output\n";
     return kExitFailed;
+  }
+
+  // As Fail, in the form of a stream's events.
+  int FailStream(const CallError& error) {
+    if (!options_.json) return Fail(error);
+    Show(ErrorJsonLine(error));
+    return error.exit_code;
   }
 
   int Fail(const CallError& error) {

@@ -95,6 +95,9 @@ class Builder {
     if (o_.worst_acceptable != v1::DEGRADATION_UNSPECIFIED) {
       request_.set_worst_acceptable(o_.worst_acceptable);
     }
+    if (o_.on_break != v1::ON_BREAK_UNSPECIFIED) {
+      request_.mutable_stream()->set_on_break(o_.on_break);
+    }
     for (const auto& [key, value] : o_.labels) (*request_.mutable_labels())[key] = value;
   }
 

@@ -52,6 +52,12 @@ const Choices<v1::CacheControl::Mode> kCacheModes = {
     {"prefer", v1::CacheControl::MODE_PREFER},
 };
 
+const Choices<v1::OnBreak> kOnBreak = {
+    {"continue", v1::ON_BREAK_CONTINUE},
+    {"restart", v1::ON_BREAK_RESTART},
+    {"partial", v1::ON_BREAK_PARTIAL},
+};
+
 const Choices<bool> kEmbedders = {{"sentence", false}, {"hash", true}};
 
 template <typename Enum>
@@ -220,6 +226,11 @@ class Parser {
            "A label for the server's log; repeatable")
         ->type_name("KEY=VALUE")
         ->allow_extra_args(false);
+    app.add_flag_function(
+        "--stream,!--no-stream", [&o](int64_t count) { o.stream = count > 0; },
+        "The answer as it is made (default: on a terminal); with --json a line an event");
+    AddChoice(app, "--on-break", o.on_break, kOnBreak,
+              "What becomes of a streamed answer that breaks (default: the route's)");
     app.add_flag("-q,--quiet", o.quiet, "Only the answer, not how it came to be");
     app.callback([this, &o] {
       if (!o.question && o.request_file.empty()) {

@@ -35,6 +35,8 @@ struct GenerateOptions {
   std::string request_id;
   std::vector<std::pair<std::string, std::string>> labels;
   bool quiet = false;
+  std::optional<bool> stream;  // unset = on a terminal, and not as JSON
+  v1::OnBreak on_break = v1::ON_BREAK_UNSPECIFIED;
 };
 
 struct StatusOptions {

@@ -22,8 +22,11 @@ Json ToJson(const google::protobuf::Message& message) {
   return Json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
-std::string Print(const Json& document) {
-  return EscapeJson(document.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n";
+constexpr int kPretty = 2;
+constexpr int kOneLine = -1;
+
+std::string Print(const Json& document, int indent) {
+  return EscapeJson(document.dump(indent, ' ', false, Json::error_handler_t::replace)) + "\n";
 }
 
 void AddAttempts(const v1::FailedAttempts& attempts, Json& error) {
@@ -33,11 +36,7 @@ void AddAttempts(const v1::FailedAttempts& attempts, Json& error) {
   error["attempts_omitted"] = attempts.omitted();
 }
 
-}  // namespace
-
-std::string MessageJson(const google::protobuf::Message& message) { return Print(ToJson(message)); }
-
-std::string ErrorJson(const CallError& call_error) {
+Json ToJson(const CallError& call_error) {
   Json error;
   error["code"] = call_error.code;
   error["message"] = call_error.message;
@@ -53,7 +52,21 @@ std::string ErrorJson(const CallError& call_error) {
         {{"field", violation.field}, {"description", violation.description}});
   }
   if (call_error.attempts) AddAttempts(*call_error.attempts, error);
-  return Print(Json{{"error", error}});
+  return Json{{"error", error}};
 }
+
+}  // namespace
+
+std::string MessageJson(const google::protobuf::Message& message) {
+  return Print(ToJson(message), kPretty);
+}
+
+std::string MessageJsonLine(const google::protobuf::Message& message) {
+  return Print(ToJson(message), kOneLine);
+}
+
+std::string ErrorJson(const CallError& error) { return Print(ToJson(error), kPretty); }
+
+std::string ErrorJsonLine(const CallError& error) { return Print(ToJson(error), kOneLine); }
 
 }  // namespace holdfast::ctl

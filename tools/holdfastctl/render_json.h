@@ -13,10 +13,13 @@
 namespace holdfast::ctl {
 
 std::string MessageJson(const google::protobuf::Message& message);
+// The same in one line.
+std::string MessageJsonLine(const google::protobuf::Message& message);
 
 // {"error": {"code", "message", "exit_code", and what was sent of "reason", "domain", "metadata",
 //            "retry_after_seconds", "field_violations", "request_id", "attempts",
 //            "attempts_omitted"}}
 std::string ErrorJson(const CallError& error);
+std::string ErrorJsonLine(const CallError& error);
 
 }  // namespace holdfast::ctl

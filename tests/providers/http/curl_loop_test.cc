@@ -546,6 +546,137 @@ TEST_F(CurlLoopTest, StopWhileConnectingToABlackHole) {
   EXPECT_THAT(call.sink.events(), IsEmpty());
 }
 
+// A body that does not fit into any sockets' buffers, no two places of it alike.
+std::vector<std::string> LargeBody() {
+  std::vector<std::string> chunks;
+  for (int i = 0; i < 800; ++i) {
+    std::string chunk;
+    while (chunk.size() < 60'000) chunk += std::to_string(i * 100'000 + chunk.size()) + " ";
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+TEST_F(CurlLoopTest, AClosedValveHoldsTheServerBack) {
+  const std::vector<std::string> chunks = LargeBody();
+  std::string body;
+  for (const std::string& chunk : chunks) body += chunk;
+  server_.Expect(HttpScript::Stream(200, {}, chunks));
+  core::Valve valve;
+  Call call;
+  std::promise<void> closed;
+  int pieces = 0;
+  call.sink.on_body = [&] {
+    EXPECT_TRUE(valve.open()) << "delivered through a closed valve";
+    if (++pieces != 3) return;
+    valve.Close();
+    closed.set_value();
+  };
+  HttpRequest request = Get();
+  request.max_response_bytes = 100 << 20;
+  request.valve = &valve;
+  Begin(std::move(request), call);
+  closed.get_future().get();
+  // Another transfer goes on meanwhile, and many rounds of the loop deliver nothing to this one.
+  const std::string held = call.sink.body();
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(Run(Get()).kind, Kind::kComplete);
+  EXPECT_EQ(call.sink.body().size(), held.size());
+  EXPECT_LT(server_.bytes_written(), body.size() / 2);
+  OnLoop([&] { valve.Open(); });
+  EXPECT_EQ(call.end.get().kind, Kind::kComplete);
+  EXPECT_TRUE(call.sink.body() == body);
+}
+
+TEST_F(CurlLoopTest, AValveThatOpensAndClosesLosesNothing) {
+  const std::vector<std::string> chunks = LargeBody();
+  std::string body;
+  for (const std::string& chunk : chunks) body += chunk;
+  core::Valve valve;
+  for (const bool at_once : {true, false}) {
+    server_.Expect(HttpScript::Stream(200, {}, chunks));
+    Call call;
+    call.sink.on_body = [&] {
+      valve.Close();
+      if (at_once) return valve.Open();  // within libcurl's callback
+      loop_.Post([&] {
+        valve.Open();
+        valve.Close();
+        loop_.Post([&] { valve.Open(); });
+      });
+    };
+    HttpRequest request = Get();
+    request.max_response_bytes = 100 << 20;
+    request.valve = &valve;
+    EXPECT_EQ(Run(std::move(request), call).kind, Kind::kComplete);
+    EXPECT_TRUE(call.sink.body() == body);
+  }
+}
+
+TEST_F(CurlLoopTest, WhatHappensBehindAClosedValve) {
+  core::Valve valve;
+  const auto begin = [&](Call& call) {
+    OnLoop([&] { valve.Close(); });
+    HttpRequest request = Get();
+    request.max_response_bytes = 10;
+    request.valve = &valve;
+    Begin(std::move(request), call);
+  };
+  {
+    SCOPED_TRACE("the server ends");
+    server_.Expect(HttpScript::Reply(200, {}, "all of it"));
+    Call call;
+    begin(call);
+    server_.WaitForRequests(1);
+    EXPECT_EQ(Run(Get()).kind, Kind::kComplete);
+    EXPECT_EQ(call.sink.body(), "");
+    OnLoop([&] { valve.Open(); });
+    EXPECT_EQ(call.end.get().kind, Kind::kComplete);
+    EXPECT_EQ(call.sink.body(), "all of it");
+  }
+  {
+    SCOPED_TRACE("the server hangs up");
+    server_.Expect(HttpScript::Begin(200).Chunk("half").Fin());
+    Call call;
+    begin(call);
+    server_.WaitForRequests(3);
+    EXPECT_EQ(Run(Get()).kind, Kind::kComplete);
+    OnLoop([&] { valve.Open(); });
+    EXPECT_EQ(call.end.get().kind, Kind::kCut);
+    EXPECT_EQ(call.sink.body(), "half");
+  }
+  {
+    SCOPED_TRACE("too much was kept");
+    server_.Expect(HttpScript::Reply(200, {}, "over the ten"));
+    Call call;
+    begin(call);
+    server_.WaitForRequests(5);
+    EXPECT_EQ(Run(Get()).kind, Kind::kComplete);
+    OnLoop([&] { valve.Open(); });
+    EXPECT_EQ(call.end.get().kind, Kind::kTooLarge);
+  }
+  {
+    SCOPED_TRACE("the request is stopped");
+    server_.Expect(HttpScript::Begin(200).Chunk("half").Gate());
+    Call call;
+    begin(call);
+    server_.WaitForGate();
+    OnLoop([&] { call.stop.request_stop(); });
+    EXPECT_EQ(call.end.get().kind, Kind::kCancelled);
+    OnLoop([&] { valve.Open(); });
+    EXPECT_EQ(call.sink.body(), "");
+  }
+  {
+    SCOPED_TRACE("the request is stopped by what it reads on");
+    server_.Expect(HttpScript::Begin(200).Chunk("half").Gate());
+    Call call;
+    call.sink.on_body = [&] { call.stop.request_stop(); };
+    begin(call);
+    server_.WaitForGate();
+    OnLoop([&] { valve.Open(); });
+    EXPECT_EQ(call.end.get().kind, Kind::kCancelled);
+  }
+}
+
 TEST_F(CurlLoopTest, ProxyComesFromTheRequestOnly) {
   setenv("http_proxy", "http://127.0.0.1:1", 1);
   setenv("ALL_PROXY", "http://127.0.0.1:1", 1);

@@ -740,16 +740,18 @@ TEST(ConfigLoaderTest, AProvidersSettingThatOneModelUsesTakesEffect) {
 
 TEST(ConfigLoaderTest, Capabilities) {
   EXPECT_THAT(Faults(WithProvider("    models: {m: {seed: true, max_temperature: 1.5,\n"
-                                  "                 stream_usage: false,\n"
+                                  "                 stream_usage: false, continuation: prefix,\n"
                                   "                 max_tokens_field: max_completion_tokens}}\n",
                                   "anthropic")),
               ElementsAre(HasSubstr("models.m.seed: cannot take effect"),
                           HasSubstr("models.m.max_temperature: must be at most 1"),
                           HasSubstr("models.m.stream_usage: cannot take effect"),
+                          HasSubstr("models.m.continuation: cannot take effect"),
                           HasSubstr("models.m.max_tokens_field: cannot take effect")));
   const LoadResult loaded = Load(WithProvider(
       "    models: {m: {tools: false, images: false, json_schema: false, seed: false,\n"
       "                 max_temperature: 1.5, max_tokens_field: max_completion_tokens,\n"
+      "                 continuation: continue_final_message,\n"
       "                 stream_usage: false, max_output_tokens: 5, limiter: {max: 3}}}\n"));
   ASSERT_TRUE(loaded.config) << Format(loaded.faults[0]);
   const Deployment deployment = Deployments(*loaded.config)[0];
@@ -758,6 +760,8 @@ TEST(ConfigLoaderTest, Capabilities) {
   EXPECT_FALSE(deployment.model.json_schema);
   EXPECT_FALSE(deployment.model.seed);
   EXPECT_FALSE(deployment.model.stream_usage);
+  EXPECT_EQ(deployment.model.continuation,
+            providers::ModelOptions::Continuation::kContinueFinalMessage);
   EXPECT_EQ(deployment.model.max_temperature, 1.5);
   EXPECT_EQ(deployment.model.max_output_tokens, 5);
   EXPECT_EQ(deployment.model.max_tokens_field,
