@@ -356,6 +356,7 @@ AnswerBook::Embedded AnswerBook::EmbedText(std::string_view text) const {
   auto results = embedder_.EmbedBatch(std::span(&text, 1));
   if (results.size() != 1) return absl::InvalidArgumentError("no vector");
   if (!results[0].ok()) return results[0].status();
+  texts_cut_ += results[0]->cut ? 1 : 0;
   return Checked(std::move(results[0]->vector));
 }
 
@@ -508,6 +509,7 @@ void AnswerBook::PayDebts() {
   for (size_t i = 0; i < entries.size() && i < results.size(); ++i) {
     const Embedded vector =
         results[i].ok() ? Checked(std::move(results[i]->vector)) : Embedded(results[i].status());
+    if (results[i].ok()) texts_cut_ += results[i]->cut ? 1 : 0;
     if (vector.ok()) {
       PayDebt(entries[i].first, entries[i].second, Quantize(*vector));
     } else if (absl::IsInvalidArgument(vector.status())) {

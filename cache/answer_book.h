@@ -35,6 +35,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "cache/error_watch.h"
 #include "cache/eviction.h"
 #include "cache/judge.h"
 #include "cache/scope.h"
@@ -73,6 +74,10 @@ struct SemanticCacheOptions {
   // 32 bytes with which all that is stored but its keys (scope and question, hashed) is encrypted.
   // Empty: it is not.
   std::string encryption_key = {};
+  // By route: what in its system prompts does not tell scopes apart.
+  std::map<std::string, core::Patterns> scope_ignored;
+  // How often answers are compared with what would have been served, and what follows.
+  ErrorWatchOptions errors;
   // Told of what an operator should know: a database set aside, writes that fail (at most once a
   // minute). From any thread; no prompt, answer or key stands in the text.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
@@ -171,8 +176,9 @@ class AnswerBook {
   size_t indexed() const;  // entries whose vectors are in memory
   uint64_t rejected_vectors() const { return rejected_vectors_; }
   uint64_t evicted() const { return evicted_; }
-  uint64_t expired() const { return expired_; }  // removed for their age
-  size_t debts() const { return debts_; }        // entries that owe a vector
+  uint64_t expired() const { return expired_; }      // removed for their age
+  size_t debts() const { return debts_; }            // entries that owe a vector
+  uint64_t texts_cut() const { return texts_cut_; }  // longer than the embedder reads
   // Loading after a start is done, graphs included: lookups see all that they will. Until then they
   // see what is loaded.
   bool ready() const { return ready_; }
@@ -297,6 +303,7 @@ class AnswerBook {
   std::atomic<size_t> debts_ = 0;
   std::atomic<uint64_t> rejected_vectors_ = 0;
   std::atomic<uint64_t> evicted_ = 0;
+  mutable std::atomic<uint64_t> texts_cut_ = 0;
   std::atomic<uint64_t> expired_ = 0;
 };
 

@@ -49,14 +49,22 @@ void AppendPart(std::string& out, const core::Part& part) {
       part);
 }
 
-void AppendEarlierTurns(std::string& out, const core::Request& request) {
+void AppendEarlierTurns(std::string& out, const core::Request& request,
+                        const core::Patterns& ignored) {
   const size_t earlier = request.messages.size() - 1;
   AppendNumber(out, earlier);
   for (size_t i = 0; i < earlier; ++i) {
     const core::Message& message = request.messages[i];
     AppendField(out, core::Name(message.role));
     AppendNumber(out, message.parts.size());
-    for (const core::Part& part : message.parts) AppendPart(out, part);
+    for (const core::Part& part : message.parts) {
+      const auto* text = std::get_if<core::Text>(&part);
+      if (message.role == core::Role::kSystem && text != nullptr && !ignored.empty()) {
+        AppendPart(out, core::Text{ignored.Blank(text->text)});
+      } else {
+        AppendPart(out, part);
+      }
+    }
   }
 }
 
@@ -92,9 +100,9 @@ std::optional<std::string_view> ReadField(std::string_view& in) {
 
 }  // namespace
 
-ScopeSource DescribeScope(const core::Request& request) {
+ScopeSource DescribeScope(const core::Request& request, const core::Patterns& ignored) {
   ScopeSource source{request.tenant, request.route, std::string(kSerialization)};
-  AppendEarlierTurns(source.rest, request);  // the system prompt is one of them
+  AppendEarlierTurns(source.rest, request, ignored);  // the system prompt is one of them
   AppendTools(source.rest, request);
   AppendResponseFormat(source.rest, request.response_format);
   return source;

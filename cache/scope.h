@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/patterns.h"
 #include "core/request.h"
 
 namespace holdfast::cache {
@@ -29,7 +30,8 @@ struct ScopeSource {
   std::string rest;  // an unambiguous serialisation: every field has its length before it
 };
 
-ScopeSource DescribeScope(const core::Request& request);
+// What `ignored` matches in system prompts does not tell scopes apart.
+ScopeSource DescribeScope(const core::Request& request, const core::Patterns& ignored = {});
 std::string ScopeKey(const ScopeSource& source);
 
 // The beginning that the keys of a tenant share; with `route`, those of one of its routes.

@@ -1,8 +1,10 @@
 #include "cache/semantic_cache.h"
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
+#include "cache/answer_agreement.h"
 #include "cache/scope.h"
 #include "cache/text.h"
 #include "core/wait.h"
@@ -32,6 +34,14 @@ struct SemanticCache::Waiting {
   std::atomic<bool> gone = false;
 };
 
+// A stored answer and a fresh one to what the cache takes for the same question.
+struct SemanticCache::Comparison {
+  std::string route;
+  double similarity = 0;
+  std::string stored;
+  std::string fresh;
+};
+
 SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder& embedder,
                              core::BlockingPool& pool, const core::Clock& clock,
                              core::Random& random, const Judge& judge)
@@ -39,8 +49,14 @@ SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder&
   StartTending(shared_);
 }
 
+ScopeSource SemanticCache::Shared::ScopeOf(const core::Request& request) const {
+  const auto& by_route = book.options().scope_ignored;
+  const auto ignored = by_route.find(request.route);
+  return DescribeScope(request, ignored == by_route.end() ? core::Patterns() : ignored->second);
+}
+
 std::string SemanticCache::QuestionId(const core::Request& request) const {
-  const ScopeSource scope = DescribeScope(request);
+  const ScopeSource scope = shared_->ScopeOf(request);
   return RoutePrefix(scope.tenant, scope.route) + scope.rest +
          NormalizeQuestion(QuestionIn(request));
 }
@@ -52,13 +68,14 @@ core::Task<std::optional<core::CacheHit>> SemanticCache::Lookup(core::Loop& loop
   if (!Cacheable(request)) co_return std::nullopt;
   const std::shared_ptr<Shared> shared = shared_;
   ++shared->lookups;
+  query.min_similarity = shared->watch.Raise(request.route, query.min_similarity);
   if (loop.Now() >= deadline) {
     ++shared->skipped;
     co_return std::nullopt;
   }
   const auto waiting = std::make_shared<Waiting>(loop);
   const bool queued = shared->pool.Submit(
-      Priority::kUrgent, [shared, waiting, &loop, query, deadline, scope = DescribeScope(request),
+      Priority::kUrgent, [shared, waiting, &loop, query, deadline, scope = shared->ScopeOf(request),
                           question = QuestionIn(request)] {
         const auto too_late = [&] { return waiting->gone || loop.Now() >= deadline; };
         Looked looked;
@@ -94,7 +111,7 @@ void SemanticCache::Store(const core::Request& request, core::NewEntry entry) {
     ++shared->not_stored;
     return;
   }
-  ScopeSource scope = DescribeScope(request);
+  ScopeSource scope = shared->ScopeOf(request);
   uint64_t bytes = scope.rest.size() + QuestionIn(request).size() + entry.text.size();
   for (const auto& [key, value] : request.labels) bytes += key.size() + value.size();
   if (shared->queued_bytes.fetch_add(bytes) + bytes > options.max_queued_bytes) {
@@ -107,16 +124,62 @@ void SemanticCache::Store(const core::Request& request, core::NewEntry entry) {
       [shared, bytes, scope = std::move(scope), question = QuestionIn(request),
        entry = std::move(entry), now = shared->clock.WallNow(), labels = request.labels]() mutable {
         const size_t backlog = shared->pool.queued(Priority::kNormal);
+        std::optional<Comparison> comparison = WouldServe(*shared, scope, question);
+        if (comparison) comparison->fresh = entry.text;
         const InsertOptions how{.labels = std::move(labels),
                                 .embed_later = backlog > shared->book.options().embed_backlog};
         if (shared->book.Insert(scope, question, std::move(entry), now, how)) ++shared->stores;
         shared->queued_bytes -= bytes;
+        // In a turn of its own, so that it holds up nobody.
+        if (comparison) {
+          (void)shared->pool.Submit(Priority::kNormal, [shared, compared = *std::move(comparison)] {
+            Compare(*shared, compared);
+          });
+        }
         StartTending(shared);
       });
   if (!queued) {
     shared->queued_bytes -= bytes;
     ++shared->dropped;
   }
+}
+
+// What would have been served in place of the answer that is about to be stored, if that is to be
+// known; below the lowest point of the curve nothing would.
+std::optional<SemanticCache::Comparison> SemanticCache::WouldServe(Shared& shared,
+                                                                   const ScopeSource& scope,
+                                                                   const std::string& question) {
+  const size_t backlog = shared.pool.queued(Priority::kNormal);
+  const bool busy = shared.pool.queued(Priority::kUrgent) > 0 ||
+                    backlog > shared.book.options().embed_backlog || shared.stopped;
+  const auto max_age = shared.watch.Take(scope.route, busy);
+  if (!max_age) return std::nullopt;
+  const core::SteadyTime began = shared.clock.Now();
+  const double floor = shared.book.judge().CosineFloor(ErrorCurve::kLowest);
+  auto considered = shared.book.Explain(scope, question, floor, *max_age);
+  shared.watch.NoteCost(shared.clock.Now() - began);
+  if (considered.empty() || considered.front().verdict.refused ||
+      considered.front().verdict.similarity < ErrorCurve::kLowest) {
+    return std::nullopt;
+  }
+  Considered& best = considered.front();
+  return Comparison{scope.route, best.verdict.similarity, std::move(best.entry.answer), {}};
+}
+
+void SemanticCache::Compare(Shared& shared, const Comparison& comparison) {
+  const core::SteadyTime began = shared.clock.Now();
+  const std::string_view texts[] = {comparison.stored, comparison.fresh};
+  const auto vectors = shared.book.embedder().EmbedBatch(texts);
+  if (vectors.size() == 2 && vectors[0].ok() && vectors[1].ok()) {
+    double cosine = 0;
+    const size_t size = std::min(vectors[0]->vector.size(), vectors[1]->vector.size());
+    for (size_t i = 0; i < size; ++i) {
+      cosine += static_cast<double>(vectors[0]->vector[i]) * vectors[1]->vector[i];
+    }
+    const double agreement = AnswerAgreement(comparison.stored, comparison.fresh, cosine);
+    shared.watch.Add(comparison.route, comparison.similarity, agreement < kAgreeing);
+  }
+  shared.watch.NoteCost(shared.clock.Now() - began);
 }
 
 // Background work takes its turn in the queue, one step a turn, so it never holds up what is asked.
@@ -137,7 +200,7 @@ void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
 std::vector<Considered> SemanticCache::Explain(const core::Request& request, double min_cosine,
                                                core::Duration max_age) {
   if (!Cacheable(request)) return {};
-  return shared_->book.Explain(DescribeScope(request), QuestionIn(request), min_cosine, max_age);
+  return shared_->book.Explain(shared_->ScopeOf(request), QuestionIn(request), min_cosine, max_age);
 }
 
 CacheStats SemanticCache::Stats() const {
@@ -162,6 +225,9 @@ CacheStats SemanticCache::Stats() const {
   stats.expired = book.expired();
   stats.debts = book.debts();
   stats.entry_bytes = book.entry_bytes();
+  stats.texts_cut = book.texts_cut();
+  stats.compared = shared.watch.taken();
+  stats.not_compared = shared.watch.spared();
   stats.ready = book.ready();
   stats.indexed = book.indexed();
   stats.read_only = book.store().read_only();

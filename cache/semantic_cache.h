@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cache/answer_book.h"
+#include "cache/error_watch.h"
 #include "core/answer_cache.h"
 #include "core/blocking_pool.h"
 #include "core/clock.h"
@@ -51,8 +52,11 @@ struct CacheStats {
   // After a start all is loaded, as far as memory allows, and graphs are built. Until then lookups
   // see what is loaded by then.
   bool ready = false;
-  uint64_t indexed = 0;    // entries whose vectors are in memory
-  bool read_only = false;  // the last write failed; it is tried again
+  uint64_t texts_cut = 0;     // questions longer than the embedder reads
+  uint64_t compared = 0;      // answers compared with what would have been served
+  uint64_t not_compared = 0;  // to spare requests or processor time
+  uint64_t indexed = 0;       // entries whose vectors are in memory
+  bool read_only = false;     // the last write failed; it is tried again
 
   uint64_t urgent_queued = 0;  // lookups that wait
   uint64_t normal_queued = 0;  // stores that wait
@@ -96,6 +100,8 @@ class SemanticCache final : public core::AnswerCache {
   // What a lookup would look at, with each verdict; see AnswerBook::Explain.
   std::vector<Considered> Explain(const core::Request& request, double min_cosine,
                                   core::Duration max_age);
+  // How often it would have been wrong, by route; any thread.
+  std::vector<RouteErrors> Errors() const { return shared_->watch.Report(); }
   // For debugging: the newest entries, without their texts.
   std::vector<EntrySummary> Newest(size_t count) const { return shared_->book.Newest(count); }
 
@@ -104,8 +110,14 @@ class SemanticCache final : public core::AnswerCache {
   struct Shared {
     Shared(SemanticCacheOptions options, const core::Embedder& embedder, core::BlockingPool& p,
            const core::Clock& c, core::Random& random, const Judge& judge)
-        : book(std::move(options), embedder, c, random, judge), pool(p), clock(c) {}
+        : watch(std::move(options.errors), c, random),
+          book(std::move(options), embedder, c, random, judge),
+          pool(p),
+          clock(c) {}
 
+    ScopeSource ScopeOf(const core::Request& request) const;
+
+    ErrorWatch watch;
     AnswerBook book;
     core::BlockingPool& pool;
     const core::Clock& clock;
@@ -122,6 +134,11 @@ class SemanticCache final : public core::AnswerCache {
     std::atomic<uint64_t> not_stored = 0;
   };
   struct Waiting;
+  struct Comparison;
+
+  static std::optional<Comparison> WouldServe(Shared& shared, const ScopeSource& scope,
+                                              const std::string& question);
+  static void Compare(Shared& shared, const Comparison& comparison);
 
   static void StartTending(const std::shared_ptr<Shared>& shared);
 

@@ -56,6 +56,8 @@ struct RouteCacheOptions {
   core::CacheControl::Mode mode = core::CacheControl::Mode::kFallback;  // or kPrefer
   double min_similarity = 0.85;                                         // [0, 1]
   double prefer_similarity = 0.95;                   // [0, 1]; of what is served before the chain
+  std::vector<std::string> scope_ignore;             // patterns, of the cache too
+  std::optional<double> max_error;                   // (0, 1); the cache raises thresholds for it
   core::Duration max_age = std::chrono::hours(168);  // > 0
 };
 

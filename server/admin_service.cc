@@ -99,6 +99,42 @@ v1::PlannedStage ToProto(const resilience::PlannedStage& stage) {
   return out;
 }
 
+v1::CalibratedThreshold::State ToProto(cache::Calibrated state) {
+  switch (state) {
+    case cache::Calibrated::kOff:
+      return v1::CalibratedThreshold::STATE_OFF;
+    case cache::Calibrated::kTooFew:
+      return v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES;
+    case cache::Calibrated::kHeld:
+      return v1::CalibratedThreshold::STATE_HELD;
+    case cache::Calibrated::kNotHeld:
+      return v1::CalibratedThreshold::STATE_NOT_HELD;
+  }
+  HOLDFAST_CHECK(false);
+}
+
+v1::RouteCalibration ToProto(const cache::RouteErrors& errors) {
+  v1::RouteCalibration out;
+  out.set_route(errors.route);
+  out.set_samples(errors.samples);
+  if (errors.max_error) out.set_max_error(*errors.max_error);
+  for (const cache::RouteErrors::InForce& in_force : errors.thresholds) {
+    v1::CalibratedThreshold& threshold = *out.add_thresholds();
+    threshold.set_configured(in_force.configured);
+    threshold.set_in_force(in_force.choice.threshold);
+    threshold.set_state(ToProto(in_force.choice.state));
+    threshold.set_needed(in_force.choice.needed);
+  }
+  for (const cache::CurvePoint& point : errors.curve) {
+    v1::CalibrationPoint& added = *out.add_curve();
+    added.set_threshold(point.threshold);
+    added.set_served(point.served);
+    added.set_wrong(point.wrong);
+    added.set_bound(point.bound);
+  }
+  return out;
+}
+
 // The conditions of a purge, or why they are none.
 std::variant<cache::PurgeFilter, grpc::Status> ReadFilter(const v1::PurgeCacheRequest& in) {
   cache::PurgeFilter filter;
@@ -140,6 +176,24 @@ grpc::ServerUnaryReactor* AdminService::GetCacheStats(grpc::CallbackServerContex
                                                       v1::GetCacheStatsResponse* response) {
   return Blocking(context, [this, response] {
     FillCacheStats(*response);
+    return grpc::Status::OK;
+  });
+}
+
+grpc::ServerUnaryReactor* AdminService::GetCalibration(grpc::CallbackServerContext* context,
+                                                       const v1::GetCalibrationRequest* request,
+                                                       v1::GetCalibrationResponse* response) {
+  if (!request->route().empty() && !deps_.routes.contains(request->route())) {
+    return Done(context, Refuse(core::ErrorCode::kNotFound, "UNKNOWN_ROUTE", "route",
+                                "names no route of the configuration"));
+  }
+  return Blocking(context, [this, route = request->route(), response] {
+    for (const cache::RouteErrors& errors : deps_.cache.Errors()) {
+      if (route.empty() || route == errors.route) *response->add_routes() = ToProto(errors);
+    }
+    const cache::CacheStats stats = deps_.cache.Stats();
+    response->set_compared(stats.compared);
+    response->set_not_compared(stats.not_compared);
     return grpc::Status::OK;
   });
 }
@@ -279,6 +333,7 @@ void AdminService::FillCacheStats(v1::GetCacheStatsResponse& response) const {
   response.set_evicted(stats.evicted);
   response.set_expired(stats.expired);
   response.set_read_only(stats.read_only);
+  response.set_texts_cut(stats.texts_cut);
 }
 
 }  // namespace holdfast::server

@@ -51,6 +51,9 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerUnaryReactor* GetCacheStats(grpc::CallbackServerContext* context,
                                           const v1::GetCacheStatsRequest* request,
                                           v1::GetCacheStatsResponse* response) override;
+  grpc::ServerUnaryReactor* GetCalibration(grpc::CallbackServerContext* context,
+                                           const v1::GetCalibrationRequest* request,
+                                           v1::GetCalibrationResponse* response) override;
   grpc::ServerUnaryReactor* PurgeCache(grpc::CallbackServerContext* context,
                                        const v1::PurgeCacheRequest* request,
                                        v1::PurgeCacheResponse* response) override;

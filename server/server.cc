@@ -80,6 +80,17 @@ cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
     longest = std::max(longest, route.cache.max_age);
   }
   options.retention = longest;
+  options.errors.share = config.cache.sample_share;
+  options.errors.cpu = config.cache.sample_cpu;
+  for (const resilience::Route& route : config.routes) {
+    if (!route.cache.enabled) continue;
+    options.scope_ignored.emplace(route.name, core::Patterns(route.cache.scope_ignore));
+    options.errors.routes[route.name] = {
+        .configured = {route.cache.min_similarity,
+                       std::max(route.cache.min_similarity, route.cache.prefer_similarity)},
+        .max_age = route.cache.max_age,
+        .max_error = route.cache.max_error};
+  }
   options.warn = [&log](const std::string& text) {
     log.Write(Log::Level::kWarning, "cache", {{"message", text}});
   };

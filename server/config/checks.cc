@@ -88,6 +88,9 @@ void Complete(Config& config, const Reader& reader) {
 // --- The server --------------------------------------------------------------------------------
 
 void CheckServer(const Config& config, Reader& reader) {
+  if (config.cache.sample_share <= 0 && reader.Written("cache.sample_cpu")) {
+    reader.FailKey("cache.sample_cpu", "cannot take effect: cache.sample_share is 0");
+  }
   const auto listen = ParseAddress(config.listen);
   const auto admin = ParseAddress(config.admin_listen);
   if (!listen->loopback && !config.allow_unauthenticated) {
@@ -291,8 +294,11 @@ void WarnAboutTimeouts(const Route& route, const PlacedStep& placed, Reader& rea
   }
 }
 
-void CheckCache(const Route& route, const std::string& path, Reader& reader) {
+void CheckCache(const Config& config, const Route& route, const std::string& path, Reader& reader) {
   const resilience::RouteCacheOptions& cache = route.cache;
+  if (cache.max_error && config.cache.sample_share <= 0) {
+    reader.FailKey(path + ".cache.max_error", "cannot take effect: cache.sample_share is 0");
+  }
   if (cache.enabled) {
     const std::string prefer = path + ".cache.prefer_similarity";
     if (reader.Written(prefer) && cache.prefer_similarity < cache.min_similarity) {
@@ -300,8 +306,8 @@ void CheckCache(const Route& route, const std::string& path, Reader& reader) {
     }
     return;
   }
-  for (const char* key :
-       {".cache.mode", ".cache.min_similarity", ".cache.prefer_similarity", ".cache.max_age"}) {
+  for (const char* key : {".cache.mode", ".cache.min_similarity", ".cache.prefer_similarity",
+                          ".cache.scope_ignore", ".cache.max_error", ".cache.max_age"}) {
     if (!reader.Written(path + key)) continue;
     reader.FailKey(path + key, "cannot take effect: cache.enabled is false");
   }
@@ -353,7 +359,7 @@ void CheckRoutes(const Config& config, Reader& reader) {
     CheckTime(config, route, path, reader);
     CheckChain(route, path, reader);
     CheckRetry(route, path, reader);
-    CheckCache(route, path, reader);
+    CheckCache(config, route, path, reader);
     CheckHedge(route, path, reader);
     for (const PlacedStep& placed : AllSteps(config)) {
       if (placed.path.starts_with(path + ".")) WarnAboutTimeouts(route, placed, reader);

@@ -42,6 +42,8 @@ struct EmbedderOptions {
 // What holds for the whole cache; the rest is each route's.
 struct CacheConfig {
   core::Duration now_max_age = std::chrono::minutes(10);  // of answers to questions about now
+  double sample_share = 0.2;  // [0, 1]: of the stored answers, compared with what would be served
+  double sample_cpu = 0.02;   // (0, 1]: of one core, at most, for that
   int64_t max_entries = 1'000'000;
   uint64_t max_bytes = uint64_t{8} << 30;        // of questions and answers
   uint64_t max_entry_bytes = 256 << 10;          // of one question and its answer

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/patterns.h"
 #include "resilience/validate.h"
 #include "server/config/schema.h"
 #include "server/config/values.h"
@@ -332,6 +333,14 @@ Type<std::string> Notice() {
     if (HasControlCharacter(text, "\t\r\n")) return "must not contain control characters";
     return "";
   });
+}
+
+Type<std::string> Pattern() {
+  return TextType("pattern", "a regular expression of RE2 that the empty text does not match",
+                  [](const std::string& text) -> std::string {
+                    const std::string fault = core::Patterns::Fault(text);
+                    return fault.empty() ? "" : "is no pattern that can be used: " + fault;
+                  });
 }
 
 Type<resilience::RateLimitScope> Scope() {
@@ -725,6 +734,13 @@ const Schema<RouteCacheOptions>& CacheSchema() {
       Value<C>("prefer_similarity", AT(prefer_similarity), Real(0, 1),
                "The same for answers given before any target is asked. At least "
                "`min_similarity`."),
+      Values<C>(
+          "scope_ignore", AT(scope_ignore), Pattern(),
+          "What in the route's system prompts does not tell stored answers apart: a date that "
+          "changes, say. `config check` shows it."),
+      Value<C>("max_error", AT(max_error), Real(0, 1, "()"),
+               "Part of the served answers that may be wrong. The thresholds rise, by what the "
+               "samples prove, until that holds. Unset: they stay."),
       Value<C>("max_age", AT(max_age), Time(hours(24 * 3650)),
                "How old an answer may be. A request may shorten it."),
   };
@@ -827,6 +843,11 @@ const Schema<CacheConfig>& CacheConfigSchema() {
   static const Schema<C> kSchema = {
       Value<C>("now_max_age", AT(now_max_age), Time(hours(24 * 3650)),
                "How old an answer to a question about now (today, latest, weather) may be."),
+      Value<C>("sample_share", AT(sample_share), Real(0, 1),
+               "Part of the stored answers that are compared with what the cache would have served "
+               "in their place. 0 = off."),
+      Value<C>("sample_cpu", AT(sample_cpu), Real(0, 1, "(]"),
+               "The part of one core that comparing may take at most."),
       Value<C>("max_entries", AT(max_entries), Whole<int64_t>(1, 1'000'000'000),
                "Entries that are kept. Past it the least useful go."),
       Value<C>("max_bytes", AT(max_bytes), Bytes(kMostBytes),

@@ -204,6 +204,32 @@ Field<T> Section(const std::string& key, Accessor at, const Schema<U>& schema,
   return field;
 }
 
+// A list of single values; not printed when empty.
+template <typename T, typename V, typename Accessor>
+Field<T> Values(const std::string& key, Accessor at, const Type<V>& type,
+                const std::string& effect) {
+  Field<T> field;
+  field.key = key;
+  field.read = [at, type](Reader& reader, const Node& node, const std::string& path, T& object) {
+    if (!reader.ExpectList(node, path)) return;
+    for (size_t i = 0; i < node.items.size(); ++i) {
+      const std::string child = path + "[" + std::to_string(i) + "]";
+      reader.Place(child, node.items[i].at);
+      ReadValue(reader, node.items[i], child, type, at(object).emplace_back());
+    }
+  };
+  field.print = [key, at, type](YAML::Emitter& out, const T& object) {
+    if (at(object).empty()) return;
+    out << YAML::Key << key << YAML::Value << YAML::BeginSeq;
+    for (const V& value : at(object)) PrintValue(out, type, value);
+    out << YAML::EndSeq;
+  };
+  field.describe = [type, effect](const std::string& path, const T&, std::vector<KeyDoc>& docs) {
+    docs.push_back({path, "list of " + type.name, "empty", type.range, effect});
+  };
+  return field;
+}
+
 // A required list of maps, never empty.
 template <typename T, typename U, typename Accessor>
 Field<T> List(const std::string& key, Accessor at, const Schema<U>& schema,

@@ -141,6 +141,25 @@ std::pair<Parts, Request> RandomRequest(std::mt19937& random) {
   return {parts, request};
 }
 
+TEST(Scope, WhatARouteIgnoresInSystemPromptsIsNoDifference) {
+  const core::Patterns date({R"(Today is \d{4}-\d\d-\d\d)"});
+  const auto key = [&](core::Role role, const std::string& text) {
+    core::Request request;
+    request.tenant = "t";
+    request.route = "r";
+    request.messages = {Say(role, text), Say(core::Role::kUser, "Why?")};
+    return ScopeKey(DescribeScope(request, date));
+  };
+  const auto system = core::Role::kSystem;
+  EXPECT_EQ(key(system, "Be kind. Today is 2026-11-24."),
+            key(system, "Be kind. Today is 2026-11-25."));
+  EXPECT_NE(key(system, "Be kind. Today is 2026-11-24."),
+            key(system, "Be rude. Today is 2026-11-24."));
+  EXPECT_NE(key(system, "Be kind. Today is 2026-11-24."), key(system, "Be kind. "));
+  EXPECT_NE(key(core::Role::kUser, "Today is 2026-11-24."),
+            key(core::Role::kUser, "Today is 2026-11-25."));
+}
+
 TEST(Scope, PropertyKeysAreEqualExactlyWhenThePartsAre) {
   std::mt19937 random(20260101);
   std::map<Parts, std::string> by_parts;

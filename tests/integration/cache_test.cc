@@ -95,6 +95,42 @@ TEST_F(CacheTest, IdenticalRequestsInProgressShareOneCall) {
   EXPECT_EQ(sim_->CountOf(), 1);
 }
 
+TEST_F(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
+  Stop();
+  Settings settings;
+  settings.top = "cache: {sample_share: 1, sample_cpu: 1}";
+  settings.cache = "{max_error: 0.2, scope_ignore: ['Today is \\w+']}";
+  Start(settings);
+  const auto ask = [&](const std::string& day) {
+    v1::GenerateRequest request = Question(kCapital);
+    *request.add_messages() = request.messages(0);
+    request.mutable_messages(0)->set_role("system");
+    request.mutable_messages(0)->set_content("Today is " + day + ". Be brief.");
+    return Generate(request);
+  };
+  ASSERT_TRUE(ask("Monday").ok());
+  WaitForEntries(1);
+  ASSERT_TRUE(ask("Tuesday").ok());  // the same scope
+  v1::GetCalibrationResponse response;
+  for (int i = 0; i < 1000 && (i == 0 || response.routes(0).samples() == 0); ++i) {
+    grpc::ClientContext context;
+    v1::GetCalibrationRequest request;
+    request.set_route("default");
+    ASSERT_TRUE(admin_->GetCalibration(&context, request, &response).ok());
+    ASSERT_EQ(response.routes_size(), 1);
+  }
+  EXPECT_EQ(response.routes(0).samples(), 1u);
+  EXPECT_EQ(response.routes(0).curve().rbegin()->served(), 1u);  // the same question scores 1
+  EXPECT_EQ(response.routes(0).thresholds(0).state(),
+            v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES);
+  EXPECT_EQ(CacheStats().entries(), 1u);
+  grpc::ClientContext context;
+  v1::GetCalibrationRequest unknown;
+  unknown.set_route("nobody");
+  EXPECT_EQ(admin_->GetCalibration(&context, unknown, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
 TEST_F(CacheTest, ScopesNeverMix) {
   StoreOne();
   BreakAll(kDown);

@@ -550,6 +550,32 @@ TEST(RenderTest, PlanShowsBothColumnsInOneOrder) {
       "notice          at 9.60 s, up to 200 ms  at 0 s, up to 200 ms\n");
 }
 
+TEST(RenderTest, CalibrationShowsThresholdsAndTheCurve) {
+  v1::GetCalibrationResponse response;
+  response.set_compared(12);
+  v1::RouteCalibration& route = *response.add_routes();
+  route.set_route("default");
+  route.set_samples(900);
+  route.set_max_error(0.05);
+  v1::CalibratedThreshold& threshold = *route.add_thresholds();
+  threshold.set_configured(0.85);
+  threshold.set_in_force(0.9);
+  threshold.set_state(v1::CalibratedThreshold::STATE_HELD);
+  v1::CalibrationPoint& point = *route.add_curve();
+  point.set_threshold(0.9);
+  point.set_served(400);
+  point.set_wrong(6);
+  point.set_bound(0.047);
+  const std::string text = RenderCalibration(response, kPlain);
+  EXPECT_THAT(text, HasSubstr("12 answers compared"));
+  EXPECT_THAT(text, HasSubstr("default: 900 samples, max_error 5.0 %"));
+  EXPECT_THAT(text, HasSubstr("threshold 0.85, in force 0.90 (holds)"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("0.90 +400 +6 +1.5 % +4.7 %"));
+  threshold.set_state(v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES);
+  threshold.set_needed(150);
+  EXPECT_THAT(RenderCalibration(response, kPlain), HasSubstr("too few samples; about 150"));
+}
+
 TEST(RenderTest, CacheStatsShowFaultsInRed) {
   v1::GetCacheStatsResponse stats;
   stats.set_entries(3);
@@ -1062,6 +1088,18 @@ TEST_F(CommandTest, ConfigCheckRunsTheServersLoader) {
   EXPECT_THAT(result.out, EndsWith(good.path() + ": no faults\n"));
   EXPECT_EQ(result.err, "");
   EXPECT_EQ(Json::parse(RunAlone({"config", "check", good.path(), "--json"}).out).at("ok"), true);
+}
+
+TEST_F(CommandTest, ConfigCheckShowsWhatScopesIgnore) {
+  std::string text = kGoodConfig;
+  const std::string chain = "chain: [{provider: local, model: m}]";
+  text.replace(text.find(chain), chain.size(), chain + ", cache: {scope_ignore: ['Today is .+']}");
+  const TempFile good(text);
+  env_ = {{"KEY", "secret"}};
+  const std::string note = "route default: its cache ignores, in system prompts, /Today is .+/";
+  EXPECT_THAT(RunAlone({"config", "check", good.path()}).out, HasSubstr(note + "\n"));
+  EXPECT_EQ(Json::parse(RunAlone({"config", "check", good.path(), "--json"}).out).at("notes"),
+            Json::array({note}));
 }
 
 TEST_F(CommandTest, ConfigCheckTellsEveryFaultWithItsPlace) {

@@ -70,6 +70,10 @@ class Runner {
                      RenderCacheStats);
   }
 
+  int operator()(const CacheCalibrationOptions& command) {
+    return CallAdmin(&v1::AdminService::Stub::GetCalibration, command.request, RenderCalibration);
+  }
+
   int operator()(const CachePurgeOptions& command) {
     if (command.request.everything() && !command.yes) {
       if (!console_.in_is_terminal) return Fail(UsageError("--everything needs --yes here"));

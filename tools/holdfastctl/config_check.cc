@@ -11,6 +11,19 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// What a route's cache passes over in system prompts: answers cross it, so people should see it.
+std::vector<std::string> Notes(const server::LoadResult& result) {
+  std::vector<std::string> notes;
+  if (!result.config) return notes;
+  for (const resilience::Route& route : result.config->routes) {
+    for (const std::string& pattern : route.cache.scope_ignore) {
+      notes.push_back("route " + route.name + ": its cache ignores, in system prompts, /" +
+                      pattern + "/");
+    }
+  }
+  return notes;
+}
+
 std::string Text(const std::string& path, const server::LoadResult& result) {
   std::string text;
   for (const server::Fault& fault : result.faults) {
@@ -19,6 +32,7 @@ std::string Text(const std::string& path, const server::LoadResult& result) {
   for (const std::string& warning : result.warnings) {
     text += "warning: " + EscapeLine(warning) + "\n";
   }
+  for (const std::string& note : Notes(result)) text += EscapeLine(note) + "\n";
   if (result.faults.empty()) text += EscapeLine(path) + ": no faults\n";
   return text;
 }
@@ -41,9 +55,11 @@ Json FaultsJson(const server::LoadResult& result) {
 }
 
 std::string Document(const std::string& path, const server::LoadResult& result) {
-  const Json document = result.faults.empty()
-                            ? Json{{"file", path}, {"ok", true}, {"warnings", result.warnings}}
-                            : FaultsJson(result);
+  const Json document = result.faults.empty() ? Json{{"file", path},
+                                                     {"ok", true},
+                                                     {"warnings", result.warnings},
+                                                     {"notes", Notes(result)}}
+                                              : FaultsJson(result);
   return EscapeJson(document.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n";
 }
 

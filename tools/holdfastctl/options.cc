@@ -289,6 +289,12 @@ class Parser {
     app.add_subcommand("stats", "Its counts")->callback([this] {
       options_.command = CacheStatsOptions{};
     });
+    CLI::App& calibration =
+        *app.add_subcommand("calibration", "How often it would have been wrong, by threshold");
+    calibration.add_option_function<std::string>(
+        "--route", [this](const std::string& route) { calibration_.set_route(route); },
+        "Of this route alone");
+    calibration.callback([this] { options_.command = CacheCalibrationOptions{calibration_}; });
     AddCachePurge(*app.add_subcommand("purge", "Delete the entries for which all of these hold"));
   }
 
@@ -390,6 +396,7 @@ class Parser {
   GenerateOptions generate_;
   StatusOptions status_;
   BreakerOptions breaker_;
+  v1::GetCalibrationRequest calibration_;
   CachePurgeOptions purge_;
   PlanOptions plan_;
   ConfigCheckOptions check_;

@@ -49,6 +49,10 @@ struct BreakerOptions {
 
 struct CacheStatsOptions {};
 
+struct CacheCalibrationOptions {
+  v1::GetCalibrationRequest request;
+};
+
 struct CachePurgeOptions {
   v1::PurgeCacheRequest request;
   bool yes = false;
@@ -77,8 +81,9 @@ struct Options {
   std::string admin;
   bool json = false;
   std::optional<Nanos> timeout;
-  std::variant<GenerateOptions, StatusOptions, BreakerOptions, CacheStatsOptions, CachePurgeOptions,
-               PlanOptions, ConfigShowOptions, ConfigCheckOptions, SimilarityOptions>
+  std::variant<GenerateOptions, StatusOptions, BreakerOptions, CacheStatsOptions,
+               CacheCalibrationOptions, CachePurgeOptions, PlanOptions, ConfigShowOptions,
+               ConfigCheckOptions, SimilarityOptions>
       command;
 };
 

@@ -24,6 +24,7 @@ std::string RenderStatus(const v1::GetStatusResponse& response, const Paint& pai
 std::string RenderBreaker(const v1::Target& target, const v1::BreakerStatus& breaker,
                           const Paint& paint);
 
+std::string RenderCalibration(const v1::GetCalibrationResponse& response, const Paint& paint);
 std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint& paint);
 
 // The plan's two columns side by side, a stage of both in one row.

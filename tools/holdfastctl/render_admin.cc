@@ -155,6 +155,56 @@ Cell StageCell(const v1::PlannedStage* stage) {
           FormatDuration(stage->allotted())};
 }
 
+std::string Decimals(double value, int decimals) {
+  char buffer[64];
+  std::snprintf(buffer, sizeof(buffer), "%.*f", decimals, value);
+  return buffer;
+}
+
+std::string Percent(double part) { return Decimals(100 * part, 1) + " %"; }
+
+Cell InForceCell(const v1::CalibratedThreshold& threshold) {
+  const std::string in_force = Decimals(threshold.in_force(), 2);
+  switch (threshold.state()) {
+    case v1::CalibratedThreshold::STATE_OFF:
+      return {in_force + " (no max_error)"};
+    case v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES:
+      return {in_force + " (too few samples; about " + std::to_string(threshold.needed()) +
+                  " at it prove it if none is wrong)",
+              Colour::kYellow};
+    case v1::CalibratedThreshold::STATE_HELD:
+      return {in_force + " (holds)", Colour::kGreen};
+    case v1::CalibratedThreshold::STATE_NOT_HELD:
+      return {in_force + " (no threshold holds: only the same question is served)", Colour::kRed};
+    default:
+      return {"unknown", Colour::kRed};
+  }
+}
+
+std::string RenderRoute(const v1::RouteCalibration& route, const Paint& paint) {
+  std::string out = paint(Colour::kBold, EscapeLine(route.route())) + ": " +
+                    std::to_string(route.samples()) + " samples";
+  if (route.has_max_error()) out += ", max_error " + Percent(route.max_error());
+  out += "\n";
+  for (const v1::CalibratedThreshold& threshold : route.thresholds()) {
+    const Cell cell = InForceCell(threshold);
+    out += "threshold " + Decimals(threshold.configured(), 2) + ", in force " +
+           paint(cell.colour, cell.text) + "\n";
+  }
+  if (route.samples() == 0) return out;
+  Table table(0);
+  table.Add(Heading({"THRESHOLD", "SERVED", "WRONG", "RATE", "AT MOST (95 %)"}));
+  for (const v1::CalibrationPoint& point : route.curve()) {
+    const double served = static_cast<double>(point.served());
+    table.Add({{Decimals(point.threshold(), 2)},
+               {std::to_string(point.served())},
+               {std::to_string(point.wrong())},
+               {served > 0 ? Percent(static_cast<double>(point.wrong()) / served) : "-"},
+               {point.bound() < 1 ? Percent(point.bound()) : "-"}});
+  }
+  return out + table.ToString(paint, true);
+}
+
 std::string BytesText(uint64_t bytes) {
   constexpr double kKibibyte = 1024;
   const auto value = static_cast<double>(bytes);
@@ -184,6 +234,16 @@ std::string RenderBreaker(const v1::Target& target, const v1::BreakerStatus& bre
   const Cell cell = BreakerCell(breaker);
   return EscapeLine(TargetText(target)) + ": " + paint(cell.colour, cell.text) + " (generation " +
          std::to_string(breaker.generation()) + ")\n";
+}
+
+std::string RenderCalibration(const v1::GetCalibrationResponse& response, const Paint& paint) {
+  std::string out = std::to_string(response.compared()) + " answers compared, " +
+                    std::to_string(response.not_compared()) + " spared\n";
+  if (response.routes().empty()) return out + "no route has a cache\n";
+  for (const v1::RouteCalibration& route : response.routes()) {
+    out += "\n" + RenderRoute(route, paint);
+  }
+  return out;
 }
 
 std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint& paint) {
@@ -217,6 +277,7 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
   count("evicted", stats.evicted());
   count("expired", stats.expired());
   fault("rejected vectors", stats.rejected_vectors());
+  count("texts cut", stats.texts_cut());
   fault("read errors", stats.read_errors());
   fault("write errors", stats.write_errors());
   add("embedder", stats.embedder(), Colour::kPlain);

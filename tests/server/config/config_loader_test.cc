@@ -561,6 +561,17 @@ TEST(ConfigLoaderTest, Addresses) {
 // ------------------------------------
 
 TEST(ConfigLoaderTest, ACacheThatIsOffHasNoSettings) {
+  EXPECT_THAT(Faults(WithRoute("    cache: {prefer_similarity: 0.8}\n")),
+              ElementsAre(HasSubstr("prefer_similarity: cannot take effect: it is below")));
+  EXPECT_THAT(Faults(WithRoute("    cache: {max_error: 1}\n")),
+              ElementsAre(HasSubstr("max_error: must be within (0, 1)")));
+  EXPECT_THAT(Faults("cache: {sample_share: 0}\n" + WithRoute("    cache: {max_error: 0.1}\n")),
+              ElementsAre(HasSubstr("max_error: cannot take effect: cache.sample_share is 0")));
+  EXPECT_THAT(Faults("cache: {sample_share: 0, sample_cpu: 0.1}\n" + WithRoute("")),
+              ElementsAre(HasSubstr("sample_cpu: cannot take effect: cache.sample_share is 0")));
+  EXPECT_THAT(Faults(WithRoute("    cache: {scope_ignore: ['(a', '.*', 'a+']}\n")),
+              ElementsAre(HasSubstr("scope_ignore[0]: is no pattern that can be used"),
+                          HasSubstr("scope_ignore[1]: is no pattern that can be used: matches")));
   EXPECT_THAT(Faults(WithRoute("    cache: {enabled: false, min_similarity: 0.9}\n")),
               ElementsAre(HasSubstr(
                   "routes[0].cache.min_similarity: cannot take effect: cache.enabled is false")));
