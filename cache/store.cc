@@ -1,5 +1,6 @@
 #include "cache/store.h"
 
+#include <fcntl.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
@@ -7,10 +8,12 @@
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <bit>
+#include <cstdarg>
 #include <cstring>
 #include <system_error>
 #include <utility>
@@ -29,6 +32,8 @@ constexpr char kFormatKey[] = "format";
 constexpr char kFormat[] = "2";
 constexpr char kKeyKey[] = "key";
 constexpr char kKeyText[] = "holdfast cache";
+constexpr char kReserve[] = "reserve";
+constexpr off_t kReserveBytes = 4 << 20;
 constexpr char kPlain = 1;  // a value's version
 constexpr char kSealed = 2;
 constexpr size_t kPlainHeader = 5;
@@ -140,17 +145,27 @@ rocksdb::ColumnFamilyOptions FamilyOptions(rocksdb::CompressionType compression)
   return options;
 }
 
+// RocksDB's own log is a file beside the database, and Debian's build, which has its assertions on,
+// ends the process when it cannot write there: a full disk must not.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
 rocksdb::DBOptions DatabaseOptions(rocksdb::Env* env) {
   rocksdb::DBOptions options;
+  options.info_log = std::make_shared<NoLog>();
   options.env = env;
   options.create_if_missing = true;
   options.create_missing_column_families = true;
   options.atomic_flush = true;  // the column families agree even where the log is damaged
   options.max_total_wal_size = 64 << 20;
+  // So that opening needs next to no room.
+  options.avoid_flush_during_recovery = true;
+  options.allow_fallocate = false;
   options.max_background_jobs = 2;
   options.max_open_files = 256;
-  options.info_log_level = rocksdb::WARN_LEVEL;
-  options.keep_log_file_num = 2;
   return options;
 }
 
@@ -235,8 +250,30 @@ EntryStore::OpenError EntryStore::OpenDirectory(const fs::path& directory, rocks
   }
   env->UnlockFile(lock).PermitUncheckedError();
   OpenError open_error = OpenDatabase(directory.string(), env);
-  if (open_error.text.empty()) directory_ = directory;
+  const fs::path reserve = directory / kReserve;
+  if (open_error.no_space && fs::remove(reserve, error)) {
+    open_error = OpenDatabase(directory.string(), env);
+  }
+  if (open_error.text.empty()) {
+    directory_ = directory;
+    KeepReserve();
+  }
   return open_error;
+}
+
+// As large as there is room for: a start on a full disk takes less.
+void EntryStore::KeepReserve() const {
+  const fs::path path = directory_ / kReserve;
+  std::error_code error;
+  if (directory_.empty() || fs::exists(path, error)) return;
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0) return;
+  bool kept = false;
+  for (off_t size = kReserveBytes; !kept && size >= kReserveBytes / 8; size /= 2) {
+    kept = posix_fallocate(file, 0, size) == 0;
+  }
+  close(file);
+  if (!kept) fs::remove(path, error);
 }
 
 EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb::Env* env) {
@@ -252,7 +289,8 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
       rocksdb::DB::Open(DatabaseOptions(env), path, families, &handles, &db);
-  if (!status.ok()) return {status.ToString(), !status.IsNoSpace()};  // a full disk damages nothing
+  // A full disk damages nothing.
+  if (!status.ok()) return {status.ToString(), !status.IsNoSpace(), status.IsNoSpace()};
   db_.reset(db);
   default_ = handles[0];
   entries_ = handles[1];
@@ -283,9 +321,9 @@ EntryStore::OpenError EntryStore::CheckKey() {
   rocksdb::Status status = db_->Get({}, default_, kKeyKey, &found);
   if (!status.ok() && !status.IsNotFound()) return {status.ToString(), true};
   if (status.ok()) {
-    if (!cipher_) return {"is encrypted, and there is no key", false, true};
+    if (!cipher_) return {"is encrypted, and there is no key", false, false, true};
     if (cipher_->Open(kKeyKey, found) != kKeyText) {
-      return {"is encrypted with another key", false, true};
+      return {"is encrypted with another key", false, false, true};
     }
   } else if (cipher_) {
     status = EncryptAll();
@@ -372,7 +410,9 @@ absl::Status EntryStore::Put(const IdRecord& id, const EntryRecord& entry,
 absl::Status EntryStore::TryToWrite() {
   rocksdb::WriteBatch batch;
   batch.Put(default_, kFormatKey, kFormat);
-  return Write(batch);
+  absl::Status status = Write(batch);
+  if (status.ok()) KeepReserve();
+  return status;
 }
 
 absl::Status EntryStore::PutVector(const std::string& key, const VectorRecord& vector) {
@@ -502,7 +542,6 @@ bool EntryStore::ForEachRow(rocksdb::ColumnFamilyHandle* family, std::string_vie
   if (!db_) return true;
   rocksdb::ReadOptions options;
   options.fill_cache = false;
-  options.readahead_size = 1 << 20;
   const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, family));
   it->Seek(ToSlice(std::max(prefix, after)));
   if (!after.empty() && it->Valid() && it->key() == ToSlice(after)) it->Next();

@@ -27,7 +27,8 @@
 //
 // The cache never keeps the service from starting: a database that cannot be opened is set aside
 // beside itself, as NAME.damaged-TIME, and an empty one takes its place; where even that fails, or
-// the database is another process's, the entries live in memory. problem() then says so. One thing
+// the database is another process's, the entries live in memory. problem() then says so. A file
+// `reserve` is given up to open on a full disk, so that what is stored is served. One thing
 // the owner must not pass over: refusal().
 
 #include <atomic>
@@ -172,7 +173,8 @@ class EntryStore {
   // Each returns what went wrong, empty if nothing did.
   struct OpenError {
     std::string text;
-    bool damaged = false;    // worth setting aside
+    bool damaged = false;  // worth setting aside
+    bool no_space = false;
     bool wrong_key = false;  // and nothing else
   };
   OpenError OpenDirectory(const std::filesystem::path& directory, rocksdb::Env* env);
@@ -181,6 +183,7 @@ class EntryStore {
   OpenError CheckKey();
   rocksdb::Status EncryptAll();
   rocksdb::Status EncryptFamily(rocksdb::ColumnFamilyHandle* family);
+  void KeepReserve() const;
   void OpenInMemory();
   void Close();
   absl::Status Write(rocksdb::WriteBatch& batch);

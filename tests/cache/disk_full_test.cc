@@ -78,8 +78,20 @@ TEST(DiskFullInside, DISABLED_ReadOnlyUntilThereIsRoom) {
     for (int i = 0; i < 20; ++i) EXPECT_TRUE(store(book));
     expect_all(book);
   }
+  // A start, and another, with not a byte of room.
+  std::ofstream(filler) << std::string(64 << 20, 'x');
+  for (int start = 0; start < 2; ++start) {
+    AnswerBook book(options, embedder, clock, random);
+    EXPECT_EQ(book.store().problem(), "");
+    expect_all(book);
+    while (store(book)) ASSERT_LT(next, 10'000) << "it never gets full";
+    EXPECT_TRUE(book.store().read_only());
+    std::ofstream(filler, std::ios::app) << std::string(64 << 20, 'x');
+  }
+  fs::remove(filler);
   AnswerBook book(options, embedder, clock, random);
   EXPECT_EQ(book.store().problem(), "");
+  EXPECT_TRUE(store(book));
   expect_all(book);
   EXPECT_EQ(book.store().read_errors(), 0u);
 }
@@ -101,7 +113,7 @@ int ExitCodeOf(const std::vector<std::string>& command) {
 
 TEST(DiskFull, TheCacheIsReadOnlyAndComesBackByItself) {
   TempDir dir;
-  const std::string mount = "mount -t tmpfs -o size=40m tmpfs " + dir.path().string();
+  const std::string mount = "mount -t tmpfs -o size=56m tmpfs " + dir.path().string();
   const auto within = [&](const std::string& command) {
     return ExitCodeOf(
         {"unshare", "--mount", "--map-root-user", "sh", "-c", mount + " && " + command});
