@@ -58,6 +58,7 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
      "the stored question is narrowed or widened"},
     {Feature::kKindDiffers, "kind_differs", -1, "another kind of question"},
     {Feature::kKindLoose, "kind_loose", -1, "asked for in another way"},
+    {Feature::kQuestionWord, "question_word", -1, "the same words behind another question word"},
     {Feature::kYesNo, "yes_no", -1, "only one asks for yes or no"},
     {Feature::kFormDiffers, "form_differs", -1, "another form of answer"},
     {Feature::kTaskDiffers, "task_differs", -1, "another task"},
@@ -65,6 +66,7 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
     {Feature::kLanguage, "language", -1, "written in another language"},
     {Feature::kPointsAsked, "points_asked", -1, "the asked question points at something unseen"},
     {Feature::kPointsStored, "points_stored", -1, "the stored question points at something unseen"},
+    {Feature::kPointsOneSided, "points_one_sided", -1, "only one points at something at hand"},
     {Feature::kTime, "time", -1, "another time"},
     {Feature::kQuoted, "quoted", -1, "another quoted text"},
     {Feature::kLength, "length", -1, "much longer or shorter"},
@@ -146,6 +148,21 @@ bool UnitsDiffer(const Leftover& stored, const Leftover& asked) {
          }) > 0;
 }
 
+bool IsArticle(std::string_view text) {
+  return text == "the" || text == "a" || text == "an" || text == "my" || text == "your";
+}
+
+// "Paracetamol and ibuprofen": the order says nothing. Nor does it in "free video editing
+// software", where nothing stands between but what they are made of.
+bool Joined(const Question& question, size_t x, size_t y) {
+  bool only_content = true;
+  for (size_t i = x + 1; i < y; ++i) {
+    if (question.tokens[i].text == "and") return true;
+    only_content = only_content && !question.tokens[i].function;
+  }
+  return only_content;
+}
+
 // How many words the two have in the same order, when two partners of stored words change places.
 size_t WordsInOrder(std::vector<int> partners, size_t x, size_t y) {
   std::swap(partners[x], partners[y]);
@@ -167,18 +184,25 @@ size_t WordsInOrder(std::vector<int> partners, size_t x, size_t y) {
 bool RolesSwapped(const Question& stored, const Question& asked, const Alignment& alignment,
                   float leftover) {
   constexpr size_t kMostTokens = 48;
-  if (leftover > 1.2f || stored.tokens.size() > kMostTokens) return false;
+  constexpr float kLeastFrame = .5f;
+  if (leftover > 1.2f || alignment.frame < kLeastFrame || stored.tokens.size() > kMostTokens)
+    return false;
   for (const Token& token : asked.tokens) {
     if (token.text == "vs" || token.text == "versus" || token.text == "or" ||
         token.text == "difference" || token.text == "between")
       return false;
   }
-  const std::vector<int>& partners = alignment.partner_of_stored;
+  // Articles go where they must.
+  std::vector<int> partners = alignment.partner_of_stored;
+  for (size_t i = 0; i < partners.size(); ++i) {
+    if (IsArticle(stored.tokens[i].text)) partners[i] = -1;
+  }
   const size_t in_order = WordsInOrder(partners, 0, 0);
   for (size_t x = 0; x < partners.size(); ++x) {
     if (partners[x] < 0 || stored.tokens[x].function) continue;
     for (size_t y = x + 2; y < partners.size(); ++y) {
       if (partners[y] < 0 || partners[y] > partners[x] || stored.tokens[y].function) continue;
+      if (Joined(stored, x, y)) continue;
       if (WordsInOrder(partners, x, y) >= in_order + 2) return true;
     }
   }
@@ -191,10 +215,6 @@ struct Ends {
   std::vector<uint64_t> to;
   std::vector<uint64_t> before_to;  // the start, where no "from" says it
 };
-
-bool IsArticle(std::string_view text) {
-  return text == "the" || text == "a" || text == "an" || text == "my" || text == "your";
-}
 
 // "in" ends a movement only where something is measured or worded anew: "100°F in Celsius".
 bool LeadsTo(const std::vector<Token>& tokens, size_t i) {
@@ -366,17 +386,21 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
   set(Feature::kQualifierStored, qualified(stored, asked));
   const KindSet sharp_a = stored.kinds & kSharpKinds;
   const KindSet sharp_b = asked.kinds & kSharpKinds;
-  set(Feature::kKindDiffers, sure * Bit(Disjoint(sharp_a, sharp_b)));
+  set(Feature::kKindDiffers, sure * alignment.frame * Bit(Disjoint(sharp_a, sharp_b)));
   set(Feature::kKindLoose, Bit(Disjoint(stored.kinds, asked.kinds) && !Disjoint(sharp_a, sharp_b)));
+  set(Feature::kQuestionWord, alignment.frame * alignment.frame *
+                                  Bit(stored.question_word != 0 && asked.question_word != 0 &&
+                                      stored.question_word != asked.question_word));
   set(Feature::kYesNo, Bit((stored.kinds & kYesNo) != (asked.kinds & kYesNo)));
-  set(Feature::kFormDiffers,
-      Saturated(static_cast<float>(std::popcount(stored.forms ^ asked.forms))));
+  set(Feature::kFormDiffers, Bit(stored.instructs != asked.instructs) +
+                                 .5f * alignment.frame * Bit(Disjoint(stored.forms, asked.forms)));
   set(Feature::kTaskDiffers,
       Saturated(static_cast<float>(std::popcount(stored.tasks ^ asked.tasks))));
   set(Feature::kAnswerLanguage, Bit(stored.languages_named != asked.languages_named));
   set(Feature::kLanguage, Bit(stored.language != asked.language));
   set(Feature::kPointsAsked, Bit(asked.points_elsewhere));
   set(Feature::kPointsStored, Bit(stored.points_elsewhere));
+  set(Feature::kPointsOneSided, Bit(stored.points != asked.points));
   set(Feature::kTime,
       .5f * (Bit(stored.asks_now != asked.asks_now) + Bit(stored.asks_past != asked.asks_past)));
   set(Feature::kQuoted,

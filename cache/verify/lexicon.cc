@@ -34,7 +34,7 @@ constexpr std::string_view kFunctionWords =
 
 constexpr std::string_view kNegations =
     "not no never without none nothing nobody neither nor cannot n't isnt arent dont doesnt didnt "
-    "cant "
+    "cant canot non "
     "couldnt wont wouldnt shouldnt hasnt havent hadnt except excluding unless";
 
 constexpr std::string_view kPrepositions =
@@ -369,7 +369,7 @@ constexpr std::string_view kOpposites[] = {
     "connect join : disconnect leave quit",
     "hire hiring : fire firing dismiss",
     "win won winner : lose lost loser loss",
-    "inside indoor indoors internal in : outside outdoor outdoors external out",
+    "inside indoor indoors internal : outside outdoor outdoors external",
     "local : remote global",
     "public : private",
     "male man men boy boys guy guys him he husband : female woman women girl girls lady her she "
@@ -468,6 +468,11 @@ constexpr std::string_view kOpposites[] = {
     "comment : uncomment",
     "mount : unmount",
 };
+
+// What opens a sentence that says how to answer, behind the question itself.
+constexpr std::string_view kInstructions =
+    "answer reply respond give format output return write put show list say keep translate explain "
+    "summarise summarize réponds répondez antworte antworten responde rispondi";
 
 // Words that narrow or widen what is asked; a row for each sense.
 constexpr std::string_view kQualifiers[] = {
@@ -874,6 +879,16 @@ constexpr Phrase kPhrases[] = {
 constexpr Phrase kAskers[] = {
     {" when ", kWhen}, {" where ", kWhere}, {" who ", kWho}, {" whose ", kWho}};
 
+// The word that a question turns on, and its class: "what" and "which" ask alike.
+constexpr std::string_view kQuestionWords[] = {
+    "what which whats", "how hows", "why", "when", "where wheres", "who whom whose whos"};
+
+// Before what a question points at: "this", unless a time or a manner follows.
+constexpr std::string_view kPointing = "this these above attached below shown";
+constexpr std::string_view kNotPointedAt =
+    "year years week weeks month months morning afternoon evening time times way ways is was are "
+    "were day days weekend summer winter spring autumn season quarter semester century and or so";
+
 constexpr std::string_view kYesNoOpeners =
     "is are was were am do does did can could may might will would shall should has have had isnt "
     "arent";
@@ -1239,6 +1254,8 @@ HOLDFAST_SET(IsNegation, kNegations)
 HOLDFAST_SET(IsPreposition, kPrepositions)
 HOLDFAST_SET(IsSymmetric, kSymmetric)
 HOLDFAST_SET(IsDirected, kDirected)
+HOLDFAST_SET(IsPointing, kPointing)
+HOLDFAST_SET(IsNotPointedAt, kNotPointedAt)
 HOLDFAST_SET(IsNow, kNow)
 HOLDFAST_SET(IsPast, kPast)
 #undef HOLDFAST_SET
@@ -1258,6 +1275,16 @@ std::span<const Pole> PolesOf(std::string_view lower) {
 uint32_t FormOf(std::string_view lower) {
   static const auto& map = *new Numbers(MakeBits(kForms, false));
   return FindOr(map, lower, 0);
+}
+
+uint32_t QuestionWord(std::string_view lower) {
+  static const auto& map = *new Numbers(MakeRows(kQuestionWords));
+  return FindOr(map, lower, 0);
+}
+
+bool OpensInstruction(std::string_view lower) {
+  static const auto& set = *new Set(MakeSet(kInstructions));
+  return set.contains(lower);
 }
 
 uint32_t QualifierOf(std::string_view lower) {

@@ -70,6 +70,10 @@ struct Pole {
 };
 std::span<const Pole> PolesOf(std::string_view lower);
 
+uint32_t QuestionWord(std::string_view lower);  // 0: none; those that ask alike share it
+bool OpensInstruction(std::string_view lower);
+bool IsPointing(std::string_view lower);       // "this"
+bool IsNotPointedAt(std::string_view lower);   // "year", after "this"
 uint32_t QualifierOf(std::string_view lower);  // bit of how it narrows what is asked, or 0
 uint32_t FormOf(std::string_view lower);       // bit of the output form that it names, or 0
 uint32_t TaskOf(std::string_view lower);       // bit of the task that it asks for, or 0

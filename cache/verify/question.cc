@@ -364,8 +364,14 @@ Question Analyze(std::string_view text) {
     const std::string_view behind =
         i + 1 < question.tokens.size() ? question.tokens[i + 1].text : std::string_view();
     if (LeadsToLanguage(before)) question.languages_named |= LanguageNamed(token.text);
+    if (question.question_word == 0 && !token.context)
+      question.question_word = QuestionWord(token.text);
+    if (i > 0 && pieces[i].sentence > pieces[i - 1].sentence && OpensInstruction(token.text))
+      question.instructs = true;
+    if (IsPointing(before) && !token.function && !IsNotPointedAt(token.text))
+      question.points = true;
     // "I don't want to" is how people open a request; "no 1024" is a number.
-    const bool negates = IsNegation(token.text) && behind != "want" &&
+    const bool negates = IsNegation(token.text) && behind != "want" && before != "or" &&
                          !(i + 1 < question.tokens.size() && question.tokens[i + 1].number);
     (token.context ? question.negations_of_context : question.negations) += negates ? 1 : 0;
     question.qualifiers |= QualifierOf(token.text);
@@ -376,6 +382,8 @@ Question Analyze(std::string_view text) {
   question.language = LanguageOf(question.tokens, characters);
   question.trigrams = TrigramsOf(question.spaced);
   question.quoted = QuotedIn(text);
+  question.points = question.points && question.quoted.empty() &&
+                    text.find_first_of("{=\n") == std::string_view::npos;
   question.points_elsewhere = question.quoted.empty() && text.size() < 400 &&
                               text.find(":\n") == std::string_view::npos &&
                               PointsElsewhere(question.spaced);

@@ -43,9 +43,12 @@ struct Question {
   int negations_of_context = 0;
   bool asks_now = false;
   bool asks_past = false;
-  bool points_elsewhere = false;
-  std::string quoted;  // the text between quotation marks, in lower case
-  float content = 0;   // the sum of its words' weights
+  bool points_elsewhere = false;  // in a set phrase
+  bool points = false;            // "this house", "the ad above"
+  bool instructs = false;         // a sentence behind the question says how to answer
+  uint32_t question_word = 0;     // the first
+  std::string quoted;             // the text between quotation marks, in lower case
+  float content = 0;              // the sum of its words' weights
 };
 
 inline constexpr size_t kLongest = 160;

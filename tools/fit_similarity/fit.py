@@ -150,7 +150,8 @@ def arguments():
     parser.add_argument('--vectors')
     parser.add_argument('--shared', default='../shared')
     parser.add_argument('--write')
-    for kind, share, calibrated in (('many', 1, 1), ('single', .5, 0), ('adversarial', .5, .15), ('natural', .5, .3)):
+    for kind, share, calibrated in (('many', 1, 1), ('single', .5, 0), ('adversarial', 1, .1),
+                                    ('natural', .5, 1)):
         parser.add_argument('--' + kind, type=float, default=share)
         parser.add_argument('--calibrate-' + kind, type=float, default=calibrated)
     parser.add_argument('--ridge', type=float, default=.03)

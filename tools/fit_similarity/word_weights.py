@@ -23,7 +23,7 @@ def main():
         for stem in sorted(topics):
             n = len(topics[stem])
             if n >= 3 and '"' not in stem and '\\' not in stem:
-                weight = max(.3, math.log(total / n) / math.log(total / 2))
+                weight = max(.5, math.log(total / n) / math.log(total / 2))
                 inc.write(f'{{"{stem}", {min(1, weight):.2f}f}},\n')
 
 

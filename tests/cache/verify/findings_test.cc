@@ -46,6 +46,11 @@ TEST(FindingsTest, EachSeesItsKind) {
        "How do I freeze the top row in Excel 2003?"},
       {Feature::kContext, "My Wi-Fi is connected but there is no internet. What should I do?",
        "My mobile data is on but there is no internet. What should I do?"},
+      {Feature::kQuestionWord, "Why do cats purr?", "How do cats purr?"},
+      {Feature::kPointsOneSided, "Is it better to rent or buy a house?",
+       "Is it better to rent or buy this house?"},
+      {Feature::kFormDiffers, "What new features came with ES6?",
+       "What new features came with ES6? Answer as a JSON array."},
       {Feature::kKindDiffers, "Why did the Roman Empire fall?", "When did the Roman Empire fall?"},
       {Feature::kSubstitution, "What is the general formula of alkenes?",
        "What is the general formula of alkanes?"},
@@ -81,6 +86,9 @@ TEST(FindingsTest, OrderOfEqualsIsNoSwap) {
   EXPECT_EQ(Value(Feature::kRolesSwapped, "git merge vs rebase", "git rebase vs merge"), 0);
   EXPECT_EQ(Value(Feature::kDirection, "How far is Paris from Rome?",
                   "How far is Paris from Rome by car?"),
+            0);
+  EXPECT_EQ(Value(Feature::kRolesSwapped, "Can I take ibuprofen and paracetamol together?",
+                  "Can I take paracetamol and ibuprofen at the same time?"),
             0);
   // A clause that only moved.
   EXPECT_EQ(Value(Feature::kRolesSwapped, "How do I convert a String to a &str in Rust?",
