@@ -151,7 +151,7 @@ void CurlMulti::End(CurlTransfer& transfer, HttpEnd end) {
   CURL* const easy = std::exchange(transfer.easy, nullptr);
   std::erase(resumed_, &transfer);
   curl_multi_remove_handle(multi_, easy);
-  ReturnHandle(easy);
+  ReturnHandle(easy, transfer.Reusable());
   active_[transfer.index] = active_.back();
   active_[transfer.index]->index = transfer.index;
   active_.pop_back();
@@ -162,6 +162,7 @@ CURL* CurlMulti::TakeHandle() {
   if (idle_handles_.empty()) {
     CURL* easy = curl_easy_init();
     HOLDFAST_CHECK(easy != nullptr);
+    CurlTransfer::Configure(easy);
     return easy;
   }
   CURL* easy = idle_handles_.back();
@@ -169,12 +170,17 @@ CURL* CurlMulti::TakeHandle() {
   return easy;
 }
 
-void CurlMulti::ReturnHandle(CURL* easy) {
+void CurlMulti::ReturnHandle(CURL* easy, bool reusable) {
   if (idle_handles_.size() >= kMaxIdleHandles) {
     curl_easy_cleanup(easy);
     return;
   }
-  curl_easy_reset(easy);  // keeps what is worth keeping: TLS sessions
+  if (reusable) {
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, nullptr);  // the transfer's, which is about to end
+  } else {
+    curl_easy_reset(easy);  // keeps what is worth keeping: TLS sessions
+    CurlTransfer::Configure(easy);
+  }
   idle_handles_.push_back(easy);
 }
 

@@ -53,7 +53,7 @@ class CurlMulti {
   void ReadOn(CurlTransfer& transfer);
   void End(CurlTransfer& transfer, HttpEnd end);
   CURL* TakeHandle();
-  void ReturnHandle(CURL* easy);
+  void ReturnHandle(CURL* easy, bool reusable);
 
   const core::Clock& clock_;
   const int epoll_fd_;

@@ -102,16 +102,58 @@ bool CurlHeaderList::Valid(const HttpRequest& request) {
 CurlTransfer::CurlTransfer(core::Loop& loop, const HttpRequest& request, HttpSink& sink)
     : request_(request), sink_(sink), done_(loop), header_list_(request) {}
 
+void CurlTransfer::Configure(CURL* easy) {
+  Set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  // HTTP/2 streams cannot be paused in libcurl 7.88 without hanging.
+  Set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  Set(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  Set(easy, CURLOPT_NOSIGNAL, 1L);
+  // Without it, ending a request waits for its DNS lookup and the whole loop stands still.
+  Set(easy, CURLOPT_QUICK_EXIT, 1L);
+  Set(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectLimitMillis);
+  Set(easy, CURLOPT_TCP_NODELAY, 1L);
+  Set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kSendBuffer);
+  Set(easy, CURLOPT_NOPROXY, "");
+  Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  Set(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+  Set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+  Set(
+      easy, CURLOPT_OPENSOCKETFUNCTION,
+      +[](void* self, curlsocktype, curl_sockaddr* address) -> curl_socket_t {
+        return static_cast<CurlTransfer*>(self)->OnOpenSocket(*address);
+      });
+  Set(
+      easy, CURLOPT_PREREQFUNCTION, +[](void* self, char*, char*, int, int) -> int {
+        return static_cast<CurlTransfer*>(self)->OnSend();
+      });
+  Set(
+      easy, CURLOPT_HEADERFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
+        return static_cast<CurlTransfer*>(self)->OnHeaderLine({data, size});
+      });
+  Set(
+      easy, CURLOPT_WRITEFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
+        return static_cast<CurlTransfer*>(self)->OnBody({data, size});
+      });
+}
+
 void CurlTransfer::Prepare(CURL* handle) {
   easy = handle;
   Set(easy, CURLOPT_PRIVATE, this);
   Set(easy, CURLOPT_ERRORBUFFER, error_);
+  Set(easy, CURLOPT_OPENSOCKETDATA, this);
+  Set(easy, CURLOPT_PREREQDATA, this);
+  Set(easy, CURLOPT_HEADERDATA, this);
+  Set(easy, CURLOPT_WRITEDATA, this);
   Set(easy, CURLOPT_URL, request_.url.c_str());
   Set(easy, CURLOPT_HTTPHEADER, header_list_.get());
+  // Set even when empty: unset means the environment's.
+  Set(easy, CURLOPT_PROXY, request_.proxy.c_str());
   SetMethodAndBody();
-  SetConnection();
-  SetTls();
-  SetCallbacks();
+  SetCa();
+}
+
+bool CurlTransfer::Reusable() const {
+  return request_.method == "POST" && request_.ca_file.empty();
 }
 
 void CurlTransfer::SetMethodAndBody() {
@@ -126,54 +168,11 @@ void CurlTransfer::SetMethodAndBody() {
   if (request_.method != "POST") Set(easy, CURLOPT_CUSTOMREQUEST, request_.method.c_str());
 }
 
-void CurlTransfer::SetConnection() {
-  Set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  // HTTP/2 streams cannot be paused in libcurl 7.88 without hanging.
-  Set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  Set(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  Set(easy, CURLOPT_NOSIGNAL, 1L);
-  // Without it, ending a request waits for its DNS lookup and the whole loop stands still.
-  Set(easy, CURLOPT_QUICK_EXIT, 1L);
-  Set(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectLimitMillis);
-  Set(easy, CURLOPT_TCP_NODELAY, 1L);
-  Set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kSendBuffer);
-  // Set even when empty: unset means the environment's.
-  Set(easy, CURLOPT_PROXY, request_.proxy.c_str());
-  Set(easy, CURLOPT_NOPROXY, "");
-  Set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-}
-
-void CurlTransfer::SetTls() {
-  Set(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-  Set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+void CurlTransfer::SetCa() {
   if (!request_.ca_file.empty()) Set(easy, CURLOPT_CAINFO, request_.ca_file.c_str());
   if (!request_.ca_file.empty() || SystemHasCaFile()) {
     Set(easy, CURLOPT_CAPATH, static_cast<const char*>(nullptr));
   }
-}
-
-void CurlTransfer::SetCallbacks() {
-  Set(easy, CURLOPT_OPENSOCKETDATA, this);
-  Set(
-      easy, CURLOPT_OPENSOCKETFUNCTION,
-      +[](void* self, curlsocktype, curl_sockaddr* address) -> curl_socket_t {
-        return static_cast<CurlTransfer*>(self)->OnOpenSocket(*address);
-      });
-  Set(easy, CURLOPT_PREREQDATA, this);
-  Set(
-      easy, CURLOPT_PREREQFUNCTION, +[](void* self, char*, char*, int, int) -> int {
-        return static_cast<CurlTransfer*>(self)->OnSend();
-      });
-  Set(easy, CURLOPT_HEADERDATA, this);
-  Set(
-      easy, CURLOPT_HEADERFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
-        return static_cast<CurlTransfer*>(self)->OnHeaderLine({data, size});
-      });
-  Set(easy, CURLOPT_WRITEDATA, this);
-  Set(
-      easy, CURLOPT_WRITEFUNCTION, +[](char* data, size_t, size_t size, void* self) -> size_t {
-        return static_cast<CurlTransfer*>(self)->OnBody({data, size});
-      });
 }
 
 curl_socket_t CurlTransfer::OnOpenSocket(const curl_sockaddr& address) {

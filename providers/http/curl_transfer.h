@@ -43,8 +43,14 @@ class CurlTransfer {
   CurlTransfer(const CurlTransfer&) = delete;
   CurlTransfer& operator=(const CurlTransfer&) = delete;
 
-  // Sets every option on a handle that is fresh or reset.
+  // What every request wants, for a handle that is fresh or reset.
+  static void Configure(CURL* easy);
+
+  // Sets all that is this request's on a handle that is configured.
   void Prepare(CURL* easy);
+
+  // Whether the next Prepare overwrites all that this one has set; else the handle is to be reset.
+  bool Reusable() const;
 
   // From here on the sink is not called.
   void MarkCancelled() { cancelled_ = true; }
@@ -67,9 +73,7 @@ class CurlTransfer {
   static constexpr size_t kAbort = 0;  // what a callback returns to end the transfer
 
   void SetMethodAndBody();
-  void SetConnection();
-  void SetTls();
-  void SetCallbacks();
+  void SetCa();
 
   curl_socket_t OnOpenSocket(const curl_sockaddr& address);
   int OnSend();
