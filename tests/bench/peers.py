@@ -86,7 +86,8 @@ def litellm(work, provider_port, port):
         "command": [sys.executable, "-c", "from litellm import run_server; run_server()", "--config",
                     config, "--host", "127.0.0.1", "--port", port, "--num_workers", "1"],
         "environment": {"PYTHONPATH": str(home), "LITELLM_LOG": "ERROR",
-                        "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+                        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"},
         "headers": [],
     }
 
