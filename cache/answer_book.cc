@@ -49,21 +49,6 @@ ScopeIndex::Entry ForIndex(std::string_view key, const VectorRecord& vector) {
 
 }  // namespace
 
-// A scope in use: kept in memory while a lease lives. All of its references are taken and dropped
-// under mutex_, so one that is held by in_memory_ alone is nobody's.
-class AnswerBook::Lease {
- public:
-  Lease(AnswerBook& book, const std::string& key) : book_(book), scope_(book.Acquire(key)) {}
-  Lease(const Lease&) = delete;
-  ~Lease() { book_.GiveBack(std::move(scope_)); }
-
-  Scope& operator*() const { return *scope_; }
-
- private:
-  AnswerBook& book_;
-  std::shared_ptr<Scope> scope_;
-};
-
 AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embedder,
                        const core::Clock& clock, core::Random& random, const Judge& judge)
     : options_(std::move(options)),
@@ -77,6 +62,7 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
       eviction_(*store_),
       next_upkeep_(clock.Now() + kUpkeepEvery) {
   if (!store_->problem().empty()) options_.warn(store_->problem());
+  if (options_.remote != nullptr) remote_scan_ = "";
   ReadCensus();
 }
 
@@ -198,6 +184,7 @@ bool AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& 
     work_due_ = true;
   }
   NoteChange(scope);
+  NoteRemoteWork(id.key);
   return true;
 }
 
@@ -250,13 +237,14 @@ void AnswerBook::Export(absl::FunctionRef<bool(const ExportedEntry&)> visit) con
 std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
                                                const std::string& question,
                                                const core::CacheQuery& query,
-                                               absl::FunctionRef<bool()> give_up) {
+                                               absl::FunctionRef<bool()> give_up,
+                                               core::SteadyTime by) {
   const std::string scope_key = ScopeKey(source);
   if (!Known(scope_key)) return std::nullopt;
   const std::string same = scope_key + QuestionKey(NormalizeQuestion(question));
   if (auto hit = FindSame(same, question, query)) return hit;
-  auto ranked =
-      Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age, give_up);
+  auto ranked = Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age,
+                         give_up, by);
   if (ranked.empty()) return std::nullopt;
   const Verdict& best = ranked.front().verdict;
   if (best.refused || best.similarity < query.min_similarity) return std::nullopt;
@@ -299,12 +287,14 @@ core::CacheHit AnswerBook::Serve(Considered found, const core::CacheQuery& query
 
 std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
                                             double min_cosine, core::Duration max_age) {
-  return Consider(source, question, min_cosine, max_age, [] { return false; });
+  return Consider(
+      source, question, min_cosine, max_age, [] { return false; }, core::SteadyTime::max());
 }
 
 std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const std::string& question,
                                              double min_cosine, core::Duration max_age,
-                                             absl::FunctionRef<bool()> give_up) {
+                                             absl::FunctionRef<bool()> give_up,
+                                             core::SteadyTime by) {
   const std::string scope_key = ScopeKey(source);
   if (!Known(scope_key) || give_up()) return {};
   const Embedded vector = EmbedText(question);
@@ -314,6 +304,7 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
   Scope& scope = *lease;
   MakeUsable(scope);
   std::vector<Considered> found;
+  std::optional<std::vector<float>> remote;  // asked for once; empty if there is none
   for (int round = 0; round < kMostDamagedRounds; ++round) {
     if (give_up()) return {};
     const auto nearest = Nearest(scope, *vector, min_cosine, max_age);
@@ -322,7 +313,11 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
     for (const auto& [question_key, cosine] : nearest) {
       const std::string key = scope.key + std::string(question_key.data(), question_key.size());
       auto entry = store_->Get(key);
-      if (entry) {
+      if (entry && HasRemote(*entry)) {
+        if (!remote) remote = RemoteVectorOf(question, by);
+        const double judged = remote->empty() ? cosine : RemoteCosine(*entry, *remote);
+        found.push_back(Judged(question, *std::move(entry), judged));
+      } else if (entry) {
         found.push_back(Judged(question, *std::move(entry), cosine));
       } else if (const auto id = store_->IdUnder(key)) {
         damaged.push_back({key, *id});
@@ -697,6 +692,7 @@ void AnswerBook::Tend(bool may_embed) {
   ExtendSomeGraph();
   SaveSomeIndex();
   if (may_embed) PayDebts();
+  if (may_embed) EmbedSomeRemotely();
   RemoveExpired();
   const std::lock_guard lock(mutex_);
   UpdateWorkDue();
@@ -829,7 +825,8 @@ void AnswerBook::UpdateWorkDue() {
   if (to_load_.empty() && loading_.empty() && to_extend_.empty()) ready_ = true;
   const bool may_pay = debts_ > 0 && clock_.Now() >= pay_debts_after_;
   work_due_ = !to_load_.empty() || !loading_.empty() || !to_extend_.empty() || !to_save_.empty() ||
-              expired_to_ || may_pay;
+              expired_to_ || may_pay ||
+              ((remote_scan_ || !remote_due_.empty()) && clock_.Now() >= remote_after_);
 }
 
 std::shared_ptr<AnswerBook::Scope> AnswerBook::Acquire(const std::string& key) {

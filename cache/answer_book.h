@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -74,6 +75,11 @@ struct SemanticCacheOptions {
   // 32 bytes with which all that is stored but its keys (scope and question, hashed) is encrypted.
   // Empty: it is not.
   std::string encryption_key = {};
+  // A better embedder elsewhere, which may be down; borrowed. Entries get its vectors in the
+  // background. Candidates are found by the in-process embedder's vectors; where asked and stored
+  // question both have the remote's, its cosine is the one that is judged. Null = none.
+  const core::Embedder* remote = nullptr;
+  core::Duration remote_timeout{};  // a call's longest
   // By route: what in its system prompts does not tell scopes apart.
   std::map<std::string, core::Patterns> scope_ignored;
   // How often answers are compared with what would have been served, and what follows.
@@ -148,7 +154,8 @@ class AnswerBook {
   // is served without a search, or an embedding.
   std::optional<core::CacheHit> Find(const ScopeSource& scope, const std::string& question,
                                      const core::CacheQuery& query,
-                                     absl::FunctionRef<bool()> give_up);
+                                     absl::FunctionRef<bool()> give_up,
+                                     core::SteadyTime by = core::SteadyTime::max());
 
   // What Find looks at, best first as it ranks them, for a person who asks why: with `min_cosine`
   // below the judge's own floor, also what it passes over.
@@ -176,8 +183,10 @@ class AnswerBook {
   size_t indexed() const;  // entries whose vectors are in memory
   uint64_t rejected_vectors() const { return rejected_vectors_; }
   uint64_t evicted() const { return evicted_; }
-  uint64_t expired() const { return expired_; }      // removed for their age
-  size_t debts() const { return debts_; }            // entries that owe a vector
+  uint64_t expired() const { return expired_; }  // removed for their age
+  size_t debts() const { return debts_; }        // entries that owe a vector
+  // Why lookups do without the remote embedder, wholly or in part; empty if they do not.
+  std::string remote_problem() const;
   uint64_t texts_cut() const { return texts_cut_; }  // longer than the embedder reads
   // Loading after a start is done, graphs included: lookups see all that they will. Until then they
   // see what is loaded.
@@ -226,6 +235,17 @@ class AnswerBook {
   void ExtendSomeGraph();
   void SaveSomeIndex();
   void PayDebts();
+  // answer_book_remote.cc
+  using Owing = std::vector<std::pair<std::string, EntryRecord>>;
+  void EmbedSomeRemotely();
+  Owing TakeRemoteWork();
+  bool EmbedRemotely(Owing& owing);
+  void KeepRemote(const std::string& key, EntryRecord entry);
+  void NoteRemoteWork(const std::string& key);
+  std::vector<float> RemoteVectorOf(const std::string& question, core::SteadyTime by) const;
+  bool HasRemote(const EntryRecord& entry) const;
+  static double RemoteCosine(const EntryRecord& entry, const std::vector<float>& asked);
+
   void Upkeep();
   void SaveUsage();
   void RemoveExpired();
@@ -245,7 +265,7 @@ class AnswerBook {
 
   std::vector<Considered> Consider(const ScopeSource& source, const std::string& question,
                                    double min_cosine, core::Duration max_age,
-                                   absl::FunctionRef<bool()> give_up);
+                                   absl::FunctionRef<bool()> give_up, core::SteadyTime by);
   std::vector<std::pair<ScopeIndex::Question, double>> Nearest(Scope& scope,
                                                                std::span<const float> vector,
                                                                double min_cosine,
@@ -290,6 +310,15 @@ class AnswerBook {
   std::optional<std::string> expired_to_;      // where removing what expired goes on; none: done
   core::SteadyTime pay_debts_after_{};
 
+  std::optional<std::string> remote_scan_;  // where looking for entries without its vector goes on
+  std::deque<std::string> remote_due_;      // keys of entries stored since
+  bool remote_again_ = false;               // there were more of them than are kept
+  core::SteadyTime remote_after_{};
+
+  std::mutex remote_mutex_;  // one step at a time
+  mutable std::atomic<bool> remote_failing_ = false;
+  std::atomic<uint64_t> remote_done_ = 0;  // entries seen or given its vector, since the start
+
   std::mutex evict_mutex_;
   std::mutex debt_mutex_;
   std::string paid_to_;  // guarded by debt_mutex_: where in the debts to go on
@@ -305,6 +334,21 @@ class AnswerBook {
   std::atomic<uint64_t> evicted_ = 0;
   mutable std::atomic<uint64_t> texts_cut_ = 0;
   std::atomic<uint64_t> expired_ = 0;
+};
+
+// A scope in use: kept in memory while a lease lives. All of its references are taken and dropped
+// under mutex_, so one that is held by in_memory_ alone is nobody's.
+class AnswerBook::Lease {
+ public:
+  Lease(AnswerBook& book, const std::string& key) : book_(book), scope_(book.Acquire(key)) {}
+  Lease(const Lease&) = delete;
+  ~Lease() { book_.GiveBack(std::move(scope_)); }
+
+  Scope& operator*() const { return *scope_; }
+
+ private:
+  AnswerBook& book_;
+  std::shared_ptr<Scope> scope_;
 };
 
 }  // namespace holdfast::cache

@@ -80,7 +80,7 @@ core::Task<std::optional<core::CacheHit>> SemanticCache::Lookup(core::Loop& loop
         const auto too_late = [&] { return waiting->gone || loop.Now() >= deadline; };
         Looked looked;
         if (!too_late()) {
-          looked.hit = shared->book.Find(scope, question, query, too_late);
+          looked.hit = shared->book.Find(scope, question, query, too_late, deadline);
           looked.finished = looked.hit || !too_late();
         }
         // The result first: what follows is nobody's wait.
@@ -234,7 +234,11 @@ CacheStats SemanticCache::Stats() const {
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
   stats.embedder = book.embedder().id();
+  if (const core::Embedder* remote = book.options().remote) {
+    stats.embedder = remote->id() + ", and " + stats.embedder;
+  }
   stats.degraded = book.store().problem();
+  if (stats.degraded.empty()) stats.degraded = book.remote_problem();
   return stats;
 }
 

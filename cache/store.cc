@@ -60,17 +60,28 @@ storage::StoredEntry ToMessage(const EntryRecord& entry) {
   message.set_model(entry.model);
   message.set_created_unix_nanos(ToNanos(entry.created_at));
   message.set_pinned(entry.pinned);
+  message.set_remote_embedder(entry.remote_embedder);
+  message.set_remote_scale(entry.remote.scale);
+  message.set_remote_values(entry.remote.values.data(),
+                            entry.remote.values.size() * sizeof(int16_t));
   return message;
 }
 
 EntryRecord FromMessage(storage::StoredEntry message) {
-  return {std::move(*message.mutable_id()),
-          std::move(*message.mutable_question()),
-          std::move(*message.mutable_answer()),
-          std::move(*message.mutable_provider()),
-          std::move(*message.mutable_model()),
-          FromNanos(message.created_unix_nanos()),
-          message.pinned()};
+  EntryRecord record{std::move(*message.mutable_id()),
+                     std::move(*message.mutable_question()),
+                     std::move(*message.mutable_answer()),
+                     std::move(*message.mutable_provider()),
+                     std::move(*message.mutable_model()),
+                     FromNanos(message.created_unix_nanos()),
+                     message.pinned(),
+                     std::move(*message.mutable_remote_embedder())};
+  const std::string& values = message.remote_values();
+  record.remote.scale = message.remote_scale();
+  record.remote.values.resize(values.size() / sizeof(int16_t));
+  std::memcpy(record.remote.values.data(), values.data(),
+              record.remote.values.size() * sizeof(int16_t));
+  return record;
 }
 
 storage::StoredVector ToMessage(const VectorRecord& vector) {
@@ -413,6 +424,12 @@ absl::Status EntryStore::TryToWrite() {
   absl::Status status = Write(batch);
   if (status.ok()) KeepReserve();
   return status;
+}
+
+absl::Status EntryStore::UpdateEntry(const std::string& key, const EntryRecord& entry) {
+  rocksdb::WriteBatch batch;
+  batch.Put(entries_, key, Encode(key, ToMessage(entry)));
+  return Write(batch);
 }
 
 absl::Status EntryStore::PutVector(const std::string& key, const VectorRecord& vector) {

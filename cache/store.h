@@ -72,6 +72,8 @@ struct EntryRecord {
   std::string model;
   core::WallTime created_at{};
   bool pinned = false;
+  std::string remote_embedder = {};  // whose vector `remote` is; empty = none yet
+  QuantizedVector remote = {};       // empty, with a remote_embedder: that one has none for it
 };
 
 struct VectorRecord {
@@ -123,6 +125,8 @@ class EntryStore {
   // stands under the key now; empty if there is none.
   absl::Status Put(const IdRecord& id, const EntryRecord& entry,
                    const std::optional<VectorRecord>& vector, const std::string& replaced_id);
+  // Writes the entry anew in its place.
+  absl::Status UpdateEntry(const std::string& key, const EntryRecord& entry);
   // Pays the entry's debt.
   absl::Status PutVector(const std::string& key, const VectorRecord& vector);
   absl::Status AddDebts(const std::vector<std::string>& keys);

@@ -14,6 +14,7 @@
 #include "grpc/support/log.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "providers/registry.h"
+#include "providers/remote_embedder.h"
 #include "server/config/config_print.h"
 #include "server/config/values.h"
 #include "server/embedding.h"
@@ -24,6 +25,9 @@ namespace {
 
 constexpr size_t kLookupThreads = 2;
 constexpr size_t kStoreThreads = 1;
+// Lookups do without it at once, so it may be given up soon and tried again soon.
+constexpr resilience::BreakerOptions kEmbedderBreaker = {.consecutive_failures = 3,
+                                                         .open = std::chrono::seconds(10)};
 constexpr size_t kPoolQueue = 1024;
 constexpr core::Duration kTendCacheEvery = std::chrono::seconds(10);
 // A caller may overshoot limits.request fourfold and still hear from us, and not from gRPC, which
@@ -65,8 +69,11 @@ std::vector<resilience::TargetOptions> Targets(const Config& config) {
   return targets;
 }
 
-cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
+cache::SemanticCacheOptions CacheOptions(const Config& config, const core::Embedder* remote,
+                                         Log& log) {
   cache::SemanticCacheOptions options;
+  options.remote = remote;
+  if (config.embedder.openai) options.remote_timeout = config.embedder.openai->timeout;
   options.directory = std::filesystem::path(config.data_dir) / "cache";
   options.max_entries = static_cast<size_t>(config.cache.max_entries);
   options.max_bytes = config.cache.max_bytes;
@@ -95,6 +102,24 @@ cache::SemanticCacheOptions CacheOptions(const Config& config, Log& log) {
     log.Write(Log::Level::kWarning, "cache", {{"message", text}});
   };
   return options;
+}
+
+std::unique_ptr<const GuardedEmbedder> MakeRemoteEmbedder(const EmbedderOptions& options,
+                                                          providers::CurlLoop* loop,
+                                                          const core::Clock& clock,
+                                                          core::Random& random) {
+  if (!options.openai) return nullptr;
+  const OpenAiEmbedder& openai = *options.openai;
+  auto remote = std::make_unique<const providers::RemoteEmbedder>(
+      providers::RemoteEmbedderOptions{.url = openai.base_url + "/embeddings",
+                                       .api_key = openai.api_key,
+                                       .model = openai.model,
+                                       .version = openai.version,
+                                       .dimension = static_cast<size_t>(openai.dimension),
+                                       .timeout = openai.timeout},
+      *loop, *loop);
+  return std::make_unique<const GuardedEmbedder>(std::move(remote), openai.timeout,
+                                                 kEmbedderBreaker, clock, random);
 }
 
 }  // namespace
@@ -128,9 +153,14 @@ Server::Server(Config config, std::string config_path, std::unique_ptr<Log> log,
       embedder_(std::move(embedder)),
       judge_(MakeJudge(config_.embedder)),
       fresh_judge_(*judge_, config_.cache.now_max_age),
+      embedder_loop_(config_.embedder.openai ? std::make_unique<providers::CurlLoop>(clock_)
+                                             : nullptr),
+      remote_embedder_(
+          MakeRemoteEmbedder(config_.embedder, embedder_loop_.get(), clock_, *random_)),
       pool_(std::make_unique<core::BlockingPool>(kLookupThreads, kPoolQueue, kStoreThreads)),
-      cache_(std::make_unique<cache::SemanticCache>(CacheOptions(config_, *log_), *embedder_,
-                                                    *pool_, clock_, *random_, fresh_judge_)),
+      cache_(std::make_unique<cache::SemanticCache>(
+          CacheOptions(config_, remote_embedder_.get(), *log_), *embedder_, *pool_, clock_,
+          *random_, fresh_judge_)),
       admission_(config_.admission),
       targets_(Targets(config_), clock_, *random_,
                [this](const core::TargetName& target, const resilience::BreakerEvent& event) {
@@ -266,6 +296,7 @@ void Server::Stop() {
   admin_server_.reset();
   cache_->Stop();  // its background work; the answers still to be stored are stored
   pool_.reset();
+  if (embedder_loop_) embedder_loop_->Stop();
   for (const auto& loop : loops_) loop->Stop();
   engines_.clear();
   cache_.reset();  // closes RocksDB

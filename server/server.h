@@ -28,6 +28,7 @@
 #include "server/admin_service.h"
 #include "server/config/config.h"
 #include "server/generate_service.h"
+#include "server/guarded_embedder.h"
 #include "server/log.h"
 #include "server/request_log.h"
 #include "server/request_reader.h"
@@ -69,6 +70,8 @@ class Server {
   const std::unique_ptr<const core::Embedder> embedder_;
   const std::unique_ptr<const cache::Judge> judge_;
   const cache::FreshnessJudge fresh_judge_;
+  std::unique_ptr<providers::CurlLoop> embedder_loop_;  // null without a remote embedder
+  std::unique_ptr<const GuardedEmbedder> remote_embedder_;
   std::unique_ptr<core::BlockingPool> pool_;
   std::unique_ptr<cache::SemanticCache> cache_;
   resilience::Admission admission_;

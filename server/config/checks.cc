@@ -116,6 +116,12 @@ void CheckServer(const Config& config, Reader& reader) {
                        FormatSize(config.cache.max_entry_bytes) + ") must be at most max_bytes (" +
                        FormatSize(config.cache.max_bytes) + ")");
   }
+  const bool endpoint = config.embedder.kind == EmbedderOptions::Kind::kOpenAi;
+  if (endpoint && !config.embedder.openai && !reader.Faulty("embedder")) {
+    reader.FailKey("embedder.openai", "is required: embedder.kind is openai");
+  } else if (!endpoint && config.embedder.openai) {
+    reader.FailKey("embedder.openai", "cannot take effect: embedder.kind is not openai");
+  }
   if (config.limits.prompt_text > config.limits.request) {
     const bool named = reader.Written("limits.prompt_text");
     reader.FailKey(named ? "limits.prompt_text" : "limits.request",

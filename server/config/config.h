@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,10 +33,21 @@ struct LogOptions {
   std::string file;  // empty = standard error
 };
 
+// An OpenAI-compatible endpoint for embeddings.
+struct OpenAiEmbedder {
+  std::string base_url;
+  std::string api_key;
+  std::string model;
+  std::string version = "1";
+  int64_t dimension = 0;
+  core::Duration timeout = std::chrono::milliseconds(100);
+};
+
 // What makes vectors of questions.
 struct EmbedderOptions {
-  enum class Kind { kSentence, kHash };
+  enum class Kind { kSentence, kHash, kOpenAi };
   Kind kind = Kind::kSentence;
+  std::optional<OpenAiEmbedder> openai;  // set if and only if kind is kOpenAi
   std::string model;  // the model file; empty = models/minilm.hfm beside the program's folder
 };
 

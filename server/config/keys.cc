@@ -823,13 +823,34 @@ const Schema<LogOptions>& LogSchema() {
   return kSchema;
 }
 
+const Schema<OpenAiEmbedder>& OpenAiEmbedderSchema() {
+  using O = OpenAiEmbedder;
+  static const Schema<O> kSchema = {
+      Value<O>("base_url", AT(base_url), BaseUrl(),
+               "The endpoint, without `/embeddings`: https://api.openai.com/v1.", kRequired),
+      Value<O>("api_key", AT(api_key), Secret(), "Sent as a bearer token."),
+      Value<O>("model", AT(model), Name(kMaxModelName), "The endpoint's model.", kRequired),
+      Value<O>("version", AT(version), Name(),
+               "To be changed when the model changes under its name: all is embedded again."),
+      Value<O>("dimension", AT(dimension), Whole<int64_t>(1, 8192),
+               "How many numbers its vectors have; others are refused.", kRequired),
+      Value<O>("timeout", AT(timeout), Time(seconds(10)),
+               "The longest time for a call. A lookup with less time does without it."),
+  };
+  return kSchema;
+}
+
 const Schema<EmbedderOptions>& EmbedderSchema() {
   using E = EmbedderOptions;
   static const Schema<E> kSchema = {
-      Value<E>("kind", AT(kind),
-               Choice<E::Kind>({{"sentence", E::Kind::kSentence}, {"hash", E::Kind::kHash}}),
-               "What makes vectors of questions: a sentence encoder, or hashes of their words, "
-               "which know nothing of meaning."),
+      Value<E>(
+          "kind", AT(kind),
+          Choice<E::Kind>({{"sentence", E::Kind::kSentence},
+                           {"hash", E::Kind::kHash},
+                           {"openai", E::Kind::kOpenAi}}),
+          "What makes vectors of questions: a sentence encoder; hashes of their words, which know "
+          "nothing of meaning; or an endpoint, with the encoder for when it is down."),
+      Section<E>("openai", AT(openai), OpenAiEmbedderSchema(), "The endpoint of kind openai."),
       Value<E>("model", AT(model), FilePath(),
                "The sentence encoder's file (tools/fetch_model makes it).",
                "models/minilm.hfm beside the program's folder"),
