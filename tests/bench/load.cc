@@ -212,7 +212,9 @@ class HttpLoad {
       close(connection.fd);
       Connect(connection);
     } else {
-      if (!connection.reply.Take({buffer.data(), static_cast<size_t>(got)})) return;
+      if (!connection.reply.Take({buffer.data(), static_cast<size_t>(got)})) {
+        return AckAtOnce(connection.fd);
+      }
       if (connection.reply.ok()) {
         score_.Answered(connection.asked, connection.reply.Text());
       } else {

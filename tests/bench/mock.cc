@@ -128,6 +128,7 @@ class Mock {
     }
     connection.in.append(buffer.data(), static_cast<size_t>(got));
     TakeRequests(connection);
+    if (!connection.in.empty()) AckAtOnce(connection.fd);
   }
 
   void TakeRequests(Connection& connection) {

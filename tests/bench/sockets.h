@@ -51,6 +51,13 @@ inline void SendAtOnce(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+// For whoever waits for the rest of a message: a sender with Nagle's algorithm on waits for this,
+// and by default for 40 ms.
+inline void AckAtOnce(int fd) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+}
+
 inline void Watch(int epoll, int fd, void* data) {
   epoll_event event{};
   event.events = EPOLLIN;
