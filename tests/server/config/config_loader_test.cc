@@ -569,6 +569,12 @@ TEST(ConfigLoaderTest, ACacheThatIsOffHasNoSettings) {
               ElementsAre(HasSubstr("max_error: cannot take effect: cache.sample_share is 0")));
   EXPECT_THAT(Faults("cache: {sample_share: 0, sample_cpu: 0.1}\n" + WithRoute("")),
               ElementsAre(HasSubstr("sample_cpu: cannot take effect: cache.sample_share is 0")));
+  EXPECT_THAT(Faults("embedder: {kind: openai}\n" + WithRoute("")),
+              ElementsAre(HasSubstr("embedder.openai: is required: embedder.kind is openai")));
+  const std::string endpoint = "openai: {base_url: 'http://h/v1', model: m, dimension: 3}";
+  EXPECT_THAT(Faults("embedder: {" + endpoint + "}\n" + WithRoute("")),
+              ElementsAre(HasSubstr("embedder.openai: cannot take effect")));
+  EXPECT_THAT(Faults("embedder: {kind: openai, " + endpoint + "}\n" + WithRoute("")), IsEmpty());
   EXPECT_THAT(Faults(WithRoute("    cache: {scope_ignore: ['(a', '.*', 'a+']}\n")),
               ElementsAre(HasSubstr("scope_ignore[0]: is no pattern that can be used"),
                           HasSubstr("scope_ignore[1]: is no pattern that can be used: matches")));
