@@ -38,9 +38,13 @@ uint64_t UnixMillis(core::WallTime time) {
   return static_cast<uint64_t>(std::max<int64_t>(0, millis.count()));
 }
 
-bool HasLabel(const IdRecord* details, const std::pair<std::string, std::string>& label) {
-  return details != nullptr &&
-         std::find(details->labels.begin(), details->labels.end(), label) != details->labels.end();
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+bool HasLabels(const IdRecord* details, const Labels& labels) {
+  return std::all_of(labels.begin(), labels.end(), [&](const auto& label) {
+    return details != nullptr && std::find(details->labels.begin(), details->labels.end(), label) !=
+                                     details->labels.end();
+  });
 }
 
 ScopeIndex::Entry ForIndex(std::string_view key, const VectorRecord& vector) {
@@ -111,16 +115,18 @@ void AnswerBook::CountFromEntries() {
   });
 }
 
-bool AnswerBook::InsertInto(const std::string& scope_key, const std::string& question,
-                            core::NewEntry entry, core::WallTime created_at,
-                            const InsertOptions& options) {
+Inserted AnswerBook::InsertInto(const std::string& scope_key, const std::string& question,
+                                core::NewEntry entry, core::WallTime created_at,
+                                const InsertOptions& options) {
+  const auto retention = RetentionOf(scope_key);
+  if (retention && !options.pinned && AgeOf(created_at) > *retention) return Inserted::kTooOld;
   std::optional<QuantizedVector> vector;
   if (!options.embed_later) {
     const Embedded embedded =
         options.vector.empty() ? EmbedText(question) : Checked(options.vector);
     if (absl::IsInvalidArgument(embedded.status())) {
       ++rejected_vectors_;
-      return false;
+      return Inserted::kNoVector;
     }
     if (embedded.ok()) vector = Quantize(*embedded);  // else the embedder is down
   }
@@ -139,15 +145,16 @@ bool AnswerBook::InsertInto(const std::string& scope_key, const std::string& que
   {
     const Lease lease(*this, scope_key);
     const std::lock_guard lock((*lease).writing);
-    if (!PutLocked(*lease, id, record, vector)) return false;
+    const Inserted result = PutLocked(*lease, id, record, vector, options.keep_newer);
+    if (result != Inserted::kStored) return result;
   }
   EvictExcess();
-  return true;
+  return Inserted::kStored;
 }
 
 // Caller holds `writing`.
-bool AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
-                           const std::optional<QuantizedVector>& vector) {
+Inserted AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
+                               const std::optional<QuantizedVector>& vector, bool keep_newer) {
   // What is written now is what is likely to be asked for next.
   if (scope.loaded != Loaded::kWholly && EntriesIn(scope.key) <= kLoadAtOnce) {
     LoadStep(scope, std::numeric_limits<size_t>::max());
@@ -156,12 +163,16 @@ bool AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& 
   }
   const std::optional<std::string> replaced = store_->IdUnder(id.key);
   const auto replaced_id = replaced ? store_->FindId(*replaced) : std::nullopt;
+  if (replaced_id && !entry.pinned &&
+      (replaced_id->pinned || (keep_newer && replaced_id->created_at > entry.created_at))) {
+    return Inserted::kKept;
+  }
   std::optional<VectorRecord> row;
   if (vector) row = {entry.id, entry.created_at, embedder_.id(), *vector, entry.pinned};
   const absl::Status status = store_->Put(id, entry, row, replaced.value_or(""));
   if (!status.ok()) {
     WarnOfWrite(status);
-    return false;
+    return Inserted::kFailed;
   }
   const std::string_view question_key = QuestionOf(id.key);
   {
@@ -185,7 +196,7 @@ bool AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& 
   }
   NoteChange(scope);
   NoteRemoteWork(id.key);
-  return true;
+  return Inserted::kStored;
 }
 
 void AnswerBook::NoteTwins(const Scope& scope, std::string_view question_key,
@@ -226,11 +237,13 @@ void AnswerBook::NoteChange(Scope& scope) {
   }
 }
 
-void AnswerBook::Export(absl::FunctionRef<bool(const ExportedEntry&)> visit) const {
-  store_->ForEachEntry("", "", [&](std::string_view key, std::optional<EntryRecord> entry) {
+void AnswerBook::Export(std::string_view prefix, std::string_view after,
+                        absl::FunctionRef<bool(const ExportedEntry&)> visit) const {
+  store_->ForEachEntry(prefix, after, [&](std::string_view key, std::optional<EntryRecord> entry) {
     if (!entry) return true;
     auto details = store_->FindId(entry->id);
-    return visit({ScopeOf(key), *std::move(entry), std::move(details).value_or(IdRecord())});
+    return visit({std::string(key), ScopeOf(key), *std::move(entry),
+                  std::move(details).value_or(IdRecord())});
   });
 }
 
@@ -287,8 +300,16 @@ core::CacheHit AnswerBook::Serve(Considered found, const core::CacheQuery& query
 
 std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
                                             double min_cosine, core::Duration max_age) {
-  return Consider(
+  auto found = Consider(
       source, question, min_cosine, max_age, [] { return false; }, core::SteadyTime::max());
+  if (auto same = store_->Get(ScopeKey(source) + QuestionKey(NormalizeQuestion(question)))) {
+    // As FindSame sees it, also if it was found by its vector.
+    std::erase_if(found, [&](const Considered& one) { return one.entry.id == same->id; });
+    Considered own = Judged(question, *std::move(same), 1);
+    if (own.entry.pinned || own.age <= max_age) found.push_back(std::move(own));
+  }
+  Rank(found);
+  return found;
 }
 
 std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const std::string& question,
@@ -326,13 +347,17 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
     if (damaged.empty()) break;
     RemoveAll(damaged);  // and look again: others take their places
   }
+  Rank(found);
+  return found;
+}
+
+void AnswerBook::Rank(std::vector<Considered>& found) {
   std::sort(found.begin(), found.end(), [](const Considered& a, const Considered& b) {
     const auto rank = [](const Considered& c) {
       return std::tuple(c.verdict.refused, -c.verdict.similarity, -c.cosine, c.age);
     };
     return rank(a) < rank(b);
   });
-  return found;
 }
 
 std::vector<std::pair<ScopeIndex::Question, double>> AnswerBook::Nearest(
@@ -564,14 +589,14 @@ std::vector<KeyAndId> AnswerBook::Matching(const PurgeFilter& filter) const {
     if (filter.route && (!scope || scope->route != *filter.route)) return;
     if (filter.entry_id && *filter.entry_id != id) return;
     if (filter.older_than && !(created_at && AgeOf(*created_at) > *filter.older_than)) return;
-    if (filter.label && !HasLabel(details, *filter.label)) return;
+    if (!HasLabels(details, filter.labels)) return;
     matching.push_back({std::string(key), std::string(id)});
   };
   if (filter.entry_id) {
     if (const auto found = store_->FindId(*filter.entry_id)) {
       add(found->key, *filter.entry_id, found->created_at, &*found);
     }
-  } else if (filter.tenant && !filter.label) {
+  } else if (filter.tenant && filter.labels.empty()) {
     // By key, so that a tenant's damaged entries go too.
     store_->ForEachEntry(TenantPrefix(*filter.tenant), "",
                          [&](std::string_view key, std::optional<EntryRecord> entry) {

@@ -95,7 +95,7 @@ struct PurgeFilter {
   std::optional<std::string> route;
   std::optional<core::Duration> older_than;
   std::optional<std::string> entry_id;
-  std::optional<std::pair<std::string, std::string>> label;
+  std::vector<std::pair<std::string, std::string>> labels;  // all of them
 };
 
 struct EntrySummary {
@@ -110,11 +110,21 @@ struct InsertOptions {
   std::vector<std::pair<std::string, std::string>> labels;  // to purge by
   bool pinned = false;                                      // never expires, is never evicted
   bool embed_later = false;
+  bool keep_newer = false;    // of the same question's entries the newer stays, whichever it is
   std::vector<float> vector;  // of the question, if it is known already; else empty
+};
+
+enum class Inserted {
+  kStored,
+  kKept,      // the same question has an entry that is pinned, or newer
+  kTooOld,    // it would be removed at once
+  kNoVector,  // zero, not finite or of a wrong size
+  kFailed,    // it cannot be written
 };
 
 // What one entry is, wherever it is moved to.
 struct ExportedEntry {
+  std::string key;  // where the next page goes on after
   std::string scope_key;
   EntryRecord entry;
   IdRecord details;
@@ -137,16 +147,20 @@ class AnswerBook {
   AnswerBook(SemanticCacheOptions options, const core::Embedder& embedder, const core::Clock& clock,
              core::Random& random, const Judge& judge = CosineJudge::Instance());
 
-  // False if it was not stored; the counters say why.
+  // Whether it was stored. A pinned entry gives way to another pinned one alone.
   bool Insert(const ScopeSource& scope, const std::string& question, core::NewEntry entry,
               core::WallTime created_at, const InsertOptions& options = {}) {
-    return InsertInto(ScopeKey(scope), question, std::move(entry), created_at, options);
+    return InsertInto(ScopeKey(scope), question, std::move(entry), created_at, options) ==
+           Inserted::kStored;
   }
-  bool InsertInto(const std::string& scope_key, const std::string& question, core::NewEntry entry,
-                  core::WallTime created_at, const InsertOptions& options);
+  Inserted InsertInto(const std::string& scope_key, const std::string& question,
+                      core::NewEntry entry, core::WallTime created_at,
+                      const InsertOptions& options);
 
-  // All whole entries, in order of keys, until `visit` returns false.
-  void Export(absl::FunctionRef<bool(const ExportedEntry&)> visit) const;
+  // All whole entries whose keys begin with `prefix` and come after `after`, in order of keys,
+  // until `visit` returns false.
+  void Export(std::string_view prefix, std::string_view after,
+              absl::FunctionRef<bool(const ExportedEntry&)> visit) const;
 
   // Of the nearest valid entries the one that the judge rates highest, if it reaches the query's
   // threshold; of equals the nearest, then the newest. `give_up` is asked between the steps; once
@@ -158,7 +172,8 @@ class AnswerBook {
                                      core::SteadyTime by = core::SteadyTime::max());
 
   // What Find looks at, best first as it ranks them, for a person who asks why: with `min_cosine`
-  // below the judge's own floor, also what it passes over.
+  // below the judge's own floor, also what it passes over. The same question's own entry is among
+  // them even if it has no vector yet.
   std::vector<Considered> Explain(const ScopeSource& scope, const std::string& question,
                                   double min_cosine, core::Duration max_age);
 
@@ -274,10 +289,11 @@ class AnswerBook {
                                          const core::CacheQuery& query);
   core::CacheHit Serve(Considered found, const core::CacheQuery& query);
   Considered Judged(std::string_view asked, EntryRecord entry, double cosine) const;
+  static void Rank(std::vector<Considered>& found);
   Embedded EmbedText(std::string_view text) const;
   Embedded Checked(std::vector<float> vector) const;
-  bool PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
-                 const std::optional<QuantizedVector>& vector);
+  Inserted PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
+                     const std::optional<QuantizedVector>& vector, bool keep_newer);
 
   std::vector<KeyAndId> Matching(const PurgeFilter& filter) const;
   size_t RemoveAll(const std::vector<KeyAndId>& entries);

@@ -203,6 +203,36 @@ std::vector<Considered> SemanticCache::Explain(const core::Request& request, dou
   return shared_->book.Explain(shared_->ScopeOf(request), QuestionIn(request), min_cosine, max_age);
 }
 
+std::vector<Inserted> SemanticCache::Import(std::vector<ImportedEntry> entries) {
+  std::vector<std::string_view> questions;
+  for (const ImportedEntry& one : entries) questions.push_back(QuestionIn(one.request));
+  auto vectors = shared_->book.embedder().EmbedBatch(questions);
+  std::vector<Inserted> outcomes;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    ImportedEntry& one = entries[i];
+    InsertOptions how{
+        .labels = std::move(one.request.labels), .pinned = one.pinned, .keep_newer = true};
+    if (vectors[i].ok()) how.vector = std::move(vectors[i]->vector);
+    how.embed_later = !vectors[i].ok() && !absl::IsInvalidArgument(vectors[i].status());
+    const std::string scope =
+        one.scope_digest.empty()
+            ? ScopeKey(shared_->ScopeOf(one.request))
+            : RoutePrefix(one.request.tenant, one.request.route) + one.scope_digest;
+    outcomes.push_back(shared_->book.InsertInto(scope, QuestionIn(one.request),
+                                                std::move(one.entry), one.created_at, how));
+  }
+  StartTending(shared_);
+  return outcomes;
+}
+
+void SemanticCache::Export(const std::string& tenant, const std::string& route,
+                           std::string_view after,
+                           absl::FunctionRef<bool(const ExportedEntry&)> visit) const {
+  std::string prefix;
+  if (!tenant.empty()) prefix = route.empty() ? TenantPrefix(tenant) : RoutePrefix(tenant, route);
+  shared_->book.Export(prefix, after, visit);
+}
+
 CacheStats SemanticCache::Stats() const {
   const Shared& shared = *shared_;
   const AnswerBook& book = shared.book;

@@ -64,6 +64,16 @@ struct CacheStats {
   std::string degraded;  // why it is not what was configured; empty if it is
 };
 
+// An entry that comes from elsewhere: from another machine's cache, or from a person.
+struct ImportedEntry {
+  core::Request request;  // its last turn is the question. Of the rest, where the entry goes
+  // What stands in for that rest but tenant and route: the end of an exported entry's scope_key.
+  std::string scope_digest;
+  core::NewEntry entry;
+  core::WallTime created_at{};
+  bool pinned = false;
+};
+
 class SemanticCache final : public core::AnswerCache {
  public:
   // Never fails: what is wrong with the database is in Stats().degraded and told to options.warn.
@@ -100,6 +110,19 @@ class SemanticCache final : public core::AnswerCache {
   // What a lookup would look at, with each verdict; see AnswerBook::Explain.
   std::vector<Considered> Explain(const core::Request& request, double min_cosine,
                                   core::Duration max_age);
+  // Stores them with their vectors; one outcome for each. The requests are cacheable. Blocks for
+  // about a millisecond an entry.
+  std::vector<Inserted> Import(std::vector<ImportedEntry> entries);
+  // See AnswerBook::Export. With a tenant, of it alone; with a route too, of that route.
+  void Export(const std::string& tenant, const std::string& route, std::string_view after,
+              absl::FunctionRef<bool(const ExportedEntry&)> visit) const;
+  size_t entries() const { return shared_->book.entries(); }
+  // What a lookup with this threshold is held against.
+  double ThresholdInForce(const std::string& route, double configured) {
+    return shared_->watch.Raise(route, configured);
+  }
+  size_t max_entry_bytes() const { return shared_->book.options().max_entry_bytes; }
+  const Judge& judge() const { return shared_->book.judge(); }
   // How often it would have been wrong, by route; any thread.
   std::vector<RouteErrors> Errors() const { return shared_->watch.Report(); }
   // For debugging: the newest entries, without their texts.

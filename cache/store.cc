@@ -177,6 +177,9 @@ rocksdb::DBOptions DatabaseOptions(rocksdb::Env* env) {
   options.allow_fallocate = false;
   options.max_background_jobs = 2;
   options.max_open_files = 256;
+  // Written anew with each change, so that it names no key of a file that is gone: a key holds its
+  // tenant's name.
+  options.max_manifest_file_size = 1;
   return options;
 }
 

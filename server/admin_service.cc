@@ -7,8 +7,8 @@
 #include "core/check.h"
 #include "core/outcome.h"
 #include "resilience/plan.h"
+#include "server/admin_refusal.h"
 #include "server/proto_convert.h"
-#include "server/response_writer.h"
 
 namespace holdfast::server {
 namespace {
@@ -17,18 +17,6 @@ grpc::ServerUnaryReactor* Done(grpc::CallbackServerContext* context, const grpc:
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(status);
   return reactor;
-}
-
-grpc::Status Refuse(core::ErrorCode code, std::string reason, std::string field,
-                    std::string message) {
-  const core::Error error{
-      .code = code, .reason = std::move(reason), .message = field + " " + message, .field = field};
-  return WriteFailure("", error, {}).status;
-}
-
-grpc::Status BadField(std::string field, std::string message) {
-  return Refuse(core::ErrorCode::kInvalidArgument, "INVALID_REQUEST", std::move(field),
-                std::move(message));
 }
 
 v1::BreakerState ToProto(resilience::BreakerState state) {
@@ -135,28 +123,12 @@ v1::RouteCalibration ToProto(const cache::RouteErrors& errors) {
   return out;
 }
 
-// The conditions of a purge, or why they are none.
-std::variant<cache::PurgeFilter, grpc::Status> ReadFilter(const v1::PurgeCacheRequest& in) {
-  cache::PurgeFilter filter;
-  if (!in.tenant().empty()) filter.tenant = in.tenant();
-  if (!in.route().empty()) filter.route = in.route();
-  if (!in.entry_id().empty()) filter.entry_id = in.entry_id();
-  if (in.has_older_than()) {
-    filter.older_than = FromProto(in.older_than());
-    if (!filter.older_than || *filter.older_than <= core::Duration::zero()) {
-      return BadField("older_than", "must be a duration longer than 0");
-    }
-  }
-  const bool limited = filter.tenant || filter.route || filter.entry_id || filter.older_than;
-  if (in.everything() && limited) return BadField("everything", "must be the only condition");
-  if (!in.everything() && !limited) return BadField("everything", "must be set to purge all");
-  return filter;
-}
-
 }  // namespace
 
 AdminService::AdminService(AdminDeps deps, AdminFacts facts)
-    : deps_(deps), facts_(std::move(facts)) {}
+    : deps_(deps),
+      facts_(std::move(facts)),
+      cache_({deps.clock, deps.routes, deps.reader, deps.cache}) {}
 
 grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* context,
                                                   const v1::GetStatusRequest* request,
@@ -174,8 +146,8 @@ grpc::ServerUnaryReactor* AdminService::SetBreaker(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AdminService::GetCacheStats(grpc::CallbackServerContext* context,
                                                       const v1::GetCacheStatsRequest*,
                                                       v1::GetCacheStatsResponse* response) {
-  return Blocking(context, [this, response] {
-    FillCacheStats(*response);
+  return Blocking(context, Priority::kUrgent, [this, response] {
+    cache_.FillStats(*response);
     return grpc::Status::OK;
   });
 }
@@ -187,7 +159,7 @@ grpc::ServerUnaryReactor* AdminService::GetCalibration(grpc::CallbackServerConte
     return Done(context, Refuse(core::ErrorCode::kNotFound, "UNKNOWN_ROUTE", "route",
                                 "names no route of the configuration"));
   }
-  return Blocking(context, [this, route = request->route(), response] {
+  return Blocking(context, Priority::kUrgent, [this, route = request->route(), response] {
     for (const cache::RouteErrors& errors : deps_.cache.Errors()) {
       if (route.empty() || route == errors.route) *response->add_routes() = ToProto(errors);
     }
@@ -201,12 +173,29 @@ grpc::ServerUnaryReactor* AdminService::GetCalibration(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AdminService::PurgeCache(grpc::CallbackServerContext* context,
                                                    const v1::PurgeCacheRequest* request,
                                                    v1::PurgeCacheResponse* response) {
-  auto filter = ReadFilter(*request);
-  if (const auto* refused = std::get_if<grpc::Status>(&filter)) return Done(context, *refused);
-  return Blocking(context, [this, response, filter = std::get<cache::PurgeFilter>(filter)] {
-    response->set_deleted(deps_.cache.Purge(filter));
-    return grpc::Status::OK;
-  });
+  return Blocking(context, Priority::kUrgent,
+                  [this, request, response] { return cache_.Purge(*request, *response); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ExplainCache(grpc::CallbackServerContext* context,
+                                                     const v1::ExplainCacheRequest* request,
+                                                     v1::ExplainCacheResponse* response) {
+  return Blocking(context, Priority::kUrgent,
+                  [this, request, response] { return cache_.Explain(*request, *response); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ExportCache(grpc::CallbackServerContext* context,
+                                                    const v1::ExportCacheRequest* request,
+                                                    v1::ExportCacheResponse* response) {
+  return Blocking(context, Priority::kNormal,
+                  [this, request, response] { return cache_.Export(*request, *response); });
+}
+
+grpc::ServerUnaryReactor* AdminService::ImportCache(grpc::CallbackServerContext* context,
+                                                    const v1::ImportCacheRequest* request,
+                                                    v1::ImportCacheResponse* response) {
+  return Blocking(context, Priority::kNormal,
+                  [this, request, response] { return cache_.Import(*request, *response); });
 }
 
 grpc::ServerUnaryReactor* AdminService::GetConfig(grpc::CallbackServerContext* context,
@@ -225,11 +214,11 @@ grpc::ServerUnaryReactor* AdminService::ExplainPlan(grpc::CallbackServerContext*
 }
 
 grpc::ServerUnaryReactor* AdminService::Blocking(grpc::CallbackServerContext* context,
+                                                 Priority priority,
                                                  std::function<grpc::Status()> job) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const bool queued =
-      deps_.pool.Submit(core::BlockingPool::Priority::kUrgent,
-                        [reactor, job = std::move(job)] { reactor->Finish(job()); });
+      deps_.pool.Submit(priority, [reactor, job = std::move(job)] { reactor->Finish(job()); });
   if (!queued) {
     reactor->Finish(grpc::Status(grpc::UNAVAILABLE, "the server is busy; try again"));
   }
@@ -305,35 +294,6 @@ void AdminService::FillStatus(const v1::GetStatusRequest& request,
     budget.set_tokens(route->budget().level());
     budget.set_in_flight(route->budget().in_flight());
   }
-}
-
-void AdminService::FillCacheStats(v1::GetCacheStatsResponse& response) const {
-  const cache::CacheStats stats = deps_.cache.Stats();
-  response.set_entries(stats.entries);
-  response.set_scopes(stats.scopes);
-  response.set_bytes(stats.bytes_on_disk);
-  response.set_lookups(stats.lookups);
-  response.set_hits(stats.hits);
-  response.set_misses(stats.misses);
-  response.set_skipped(stats.skipped);
-  response.set_stores(stats.stores);
-  response.set_dropped(stats.dropped);
-  response.set_rejected_vectors(stats.rejected_vectors);
-  response.set_read_errors(stats.read_errors);
-  response.set_write_errors(stats.write_errors);
-  response.set_queued(stats.urgent_queued + stats.normal_queued);
-  response.set_embedder(stats.embedder);
-  response.set_degraded(stats.degraded);
-  response.set_ready(stats.ready);
-  response.set_indexed(stats.indexed);
-  response.set_index_bytes(stats.index_bytes);
-  response.set_pending(stats.debts);
-  response.set_text_bytes(stats.entry_bytes);
-  response.set_not_stored(stats.not_stored);
-  response.set_evicted(stats.evicted);
-  response.set_expired(stats.expired);
-  response.set_read_only(stats.read_only);
-  response.set_texts_cut(stats.texts_cut);
 }
 
 }  // namespace holdfast::server

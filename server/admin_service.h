@@ -15,6 +15,8 @@
 #include "resilience/admission.h"
 #include "resilience/engine.h"
 #include "resilience/target.h"
+#include "server/cache_admin.h"
+#include "server/request_reader.h"
 
 namespace holdfast::server {
 
@@ -25,6 +27,7 @@ struct AdminDeps {
   const resilience::Admission& admission;
   const resilience::TargetSet& targets;
   const resilience::Engine::Routes& routes;
+  const RequestReader& reader;
   cache::SemanticCache& cache;
 };
 
@@ -57,6 +60,15 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerUnaryReactor* PurgeCache(grpc::CallbackServerContext* context,
                                        const v1::PurgeCacheRequest* request,
                                        v1::PurgeCacheResponse* response) override;
+  grpc::ServerUnaryReactor* ExplainCache(grpc::CallbackServerContext* context,
+                                         const v1::ExplainCacheRequest* request,
+                                         v1::ExplainCacheResponse* response) override;
+  grpc::ServerUnaryReactor* ExportCache(grpc::CallbackServerContext* context,
+                                        const v1::ExportCacheRequest* request,
+                                        v1::ExportCacheResponse* response) override;
+  grpc::ServerUnaryReactor* ImportCache(grpc::CallbackServerContext* context,
+                                        const v1::ImportCacheRequest* request,
+                                        v1::ImportCacheResponse* response) override;
   grpc::ServerUnaryReactor* GetConfig(grpc::CallbackServerContext* context,
                                       const v1::GetConfigRequest* request,
                                       v1::GetConfigResponse* response) override;
@@ -65,17 +77,19 @@ class AdminService final : public v1::AdminService::CallbackService {
                                         v1::ExplainPlanResponse* response) override;
 
  private:
+  using Priority = core::BlockingPool::Priority;
+
   // Runs `job` on the pool and finishes with what it returns.
-  grpc::ServerUnaryReactor* Blocking(grpc::CallbackServerContext* context,
+  grpc::ServerUnaryReactor* Blocking(grpc::CallbackServerContext* context, Priority priority,
                                      std::function<grpc::Status()> job);
 
   grpc::Status Steer(const v1::SetBreakerRequest& request, v1::SetBreakerResponse& response);
   grpc::Status Explain(const v1::ExplainPlanRequest& request, v1::ExplainPlanResponse& response);
   void FillStatus(const v1::GetStatusRequest& request, v1::GetStatusResponse& response) const;
-  void FillCacheStats(v1::GetCacheStatsResponse& response) const;
 
   const AdminDeps deps_;
   const AdminFacts facts_;
+  CacheAdmin cache_;
 };
 
 }  // namespace holdfast::server

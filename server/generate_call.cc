@@ -8,7 +8,6 @@ namespace holdfast::server {
 namespace {
 
 constexpr char kTenantHeader[] = "x-holdfast-tenant";
-constexpr char kDefaultTenant[] = "default";
 constexpr size_t kMaxTenant = 128;
 
 void AddTenantFault(std::optional<Rejection>& rejection) {
@@ -42,16 +41,19 @@ std::optional<core::SteadyTime> ToSteady(std::chrono::system_clock::time_point d
   return core::SaturatingAdd(clock.Now(), left);
 }
 
+bool IsTenantName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxTenant &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
+}
+
 std::optional<std::string> ReadTenant(
     const std::multimap<grpc::string_ref, grpc::string_ref>& metadata) {
   const auto [begin, end] = metadata.equal_range(kTenantHeader);
   if (begin == end) return kDefaultTenant;
   if (std::next(begin) != end) return std::nullopt;
-  const grpc::string_ref value = begin->second;
-  const bool printable =
-      std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
-  if (value.empty() || value.size() > kMaxTenant || !printable) return std::nullopt;
-  return std::string(value.data(), value.size());
+  std::string name(begin->second.data(), begin->second.size());
+  if (!IsTenantName(name)) return std::nullopt;
+  return name;
 }
 
 GenerateCall::GenerateCall(GenerateService& service, Lane& lane,

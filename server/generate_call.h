@@ -15,6 +15,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 
 #include "core/clock.h"
 #include "core/task.h"
@@ -92,8 +93,13 @@ class GenerateCall {
 std::optional<core::SteadyTime> ToSteady(std::chrono::system_clock::time_point deadline,
                                          const core::Clock& clock);
 
-// The tenant by the metadata x-holdfast-tenant, "default" if absent; none if it is no name of 1 to
-// 128 printable ASCII characters or was sent more than once.
+inline constexpr char kDefaultTenant[] = "default";
+
+// 1 to 128 printable ASCII characters.
+bool IsTenantName(std::string_view name);
+
+// The tenant by the metadata x-holdfast-tenant, the default if absent; none if it is no name or was
+// sent more than once.
 std::optional<std::string> ReadTenant(
     const std::multimap<grpc::string_ref, grpc::string_ref>& metadata);
 

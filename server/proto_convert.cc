@@ -118,4 +118,14 @@ std::optional<core::Duration> FromProto(const google::protobuf::Duration& durati
   return std::chrono::seconds(seconds) + std::chrono::nanoseconds(nanos);
 }
 
+std::optional<core::WallTime> FromProto(const google::protobuf::Timestamp& time) {
+  constexpr int64_t kMostSeconds =
+      std::chrono::duration_cast<std::chrono::seconds>(core::Duration::max()).count();
+  const bool valid = time.seconds() >= 0 && time.seconds() < kMostSeconds && time.nanos() >= 0 &&
+                     time.nanos() < 1'000'000'000;
+  if (!valid) return std::nullopt;
+  return core::WallTime(std::chrono::seconds(time.seconds()) +
+                        std::chrono::nanoseconds(time.nanos()));
+}
+
 }  // namespace holdfast::server

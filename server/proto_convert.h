@@ -25,4 +25,7 @@ v1::CacheHit ToProto(const core::CacheHit& hit);
 // cannot hold becomes the greatest or least that they can.
 std::optional<core::Duration> FromProto(const google::protobuf::Duration& duration);
 
+// None if it is no valid one, lies before 1970, or is out of range.
+std::optional<core::WallTime> FromProto(const google::protobuf::Timestamp& time);
+
 }  // namespace holdfast::server

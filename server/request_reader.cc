@@ -10,7 +10,6 @@
 #include "core/clock.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "grpcpp/support/proto_buffer_reader.h"
-#include "holdfast/v1/generate.pb.h"
 #include "server/proto_convert.h"
 #include "server/text.h"
 #include "server/utf8_repair.h"
@@ -566,6 +565,14 @@ Reading RequestReader::Read(const grpc::ByteBuffer& bytes, std::string tenant,
   }
   if (!streamed) message.clear_stream();
   MessageReader(limits_, routes_, std::move(invalid_utf8), reading).Read(message);
+  return reading;
+}
+
+Reading RequestReader::Read(v1::GenerateRequest message, std::string tenant) const {
+  Reading reading;
+  reading.request.tenant = std::move(tenant);
+  message.clear_stream();
+  MessageReader(limits_, routes_, {}, reading).Read(message);
   return reading;
 }
 

@@ -13,6 +13,7 @@
 #include "core/answer.h"
 #include "core/request.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "holdfast/v1/generate.pb.h"
 
 namespace holdfast::server {
 
@@ -50,6 +51,8 @@ class RequestReader {
   // `tenant` is checked by ReadTenant. The request's id is left empty if the caller gave none.
   // `streamed`: the options of a stream are read too; for Generate they are not there.
   Reading Read(const grpc::ByteBuffer& bytes, std::string tenant, bool streamed = false) const;
+  // Of a message that was read already, without the options of a stream.
+  Reading Read(v1::GenerateRequest message, std::string tenant) const;
 
   // The route that the request names, by a look at its first bytes only: where encoders put it.
   // Costs the same for any prompt. "default" if it is not there; may be none of the routes.

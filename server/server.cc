@@ -33,7 +33,7 @@ constexpr core::Duration kTendCacheEvery = std::chrono::seconds(10);
 // A caller may overshoot limits.request fourfold and still hear from us, and not from gRPC, which
 // field is at fault; beyond that the memory is worth more.
 constexpr size_t kReceiveHeadroom = 4;
-constexpr size_t kAdminReceiveBytes = 1 << 20;
+constexpr size_t kAdminReceiveBytes = 4 << 20;  // an import of 3 MiB, with room
 // What the ladder's end takes, with room: .2 s for cache and notice.
 constexpr core::Duration kHurryTime = std::chrono::seconds(2);
 // Cancelled calls only have to run to their ends.
@@ -174,7 +174,7 @@ Server::Server(Config config, std::string config_path, std::unique_ptr<Log> log,
   MakeEngines();
   generate_ = std::make_unique<GenerateService>(reader_, *random_, request_log_, Lanes());
   admin_ = std::make_unique<AdminService>(
-      AdminDeps{clock_, *pool_, admission_, targets_, routes_, *cache_},
+      AdminDeps{clock_, *pool_, admission_, targets_, routes_, reader_, *cache_},
       AdminFacts{.version = HOLDFAST_VERSION,
                  .config_path = std::move(config_path),
                  .config_yaml = PrintConfig(config_),

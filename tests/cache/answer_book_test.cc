@@ -510,7 +510,7 @@ TEST_F(AnswerBookTest, WhatIsServedStaysAndWhatHasATwinGoesFirst) {
   };
   const auto left = [&] {
     std::set<std::string> answers;
-    book_->Export([&](const ExportedEntry& exported) {
+    book_->Export("", "", [&](const ExportedEntry& exported) {
       answers.insert(exported.entry.answer);
       return true;
     });
@@ -622,15 +622,154 @@ TEST_F(AnswerBookTest, PurgeByLabel) {
   put("2", "t", {{"team", "y"}});
   put("3", "u", {{"team", "x"}});
   put("4", "u", {{"x", "team"}});
-  EXPECT_EQ(book_->Purge({.label = {{"team", "z"}}}), 0u);
-  EXPECT_EQ(book_->Purge({.tenant = "t", .label = {{"team", "x"}}}), 1u);
+  EXPECT_EQ(book_->Purge({.labels = {{"team", "z"}}}), 0u);
+  EXPECT_EQ(book_->Purge({.labels = {{"team", "x"}, {"user", "8"}}}), 0u);
+  EXPECT_EQ(book_->Purge({.tenant = "t", .labels = {{"team", "x"}}}), 1u);
   EXPECT_FALSE(Find(Ask("1", "t"), 1));
   EXPECT_TRUE(Find(Ask("3", "u"), 1));
   Open();
-  EXPECT_EQ(book_->Purge({.label = {{"team", "x"}}}), 1u);
+  EXPECT_EQ(book_->Purge({.labels = {{"team", "x"}}}), 1u);
   EXPECT_EQ(book_->entries(), 2u);
   EXPECT_TRUE(Find(Ask("2", "t"), 1));
   EXPECT_TRUE(Find(Ask("4", "u"), 1));
+}
+
+TEST_F(AnswerBookTest, APinnedAnswerGivesWayToAnotherPinnedOneAlone) {
+  const ScopeSource scope = DescribeScope(Ask("q"));
+  const auto put = [&](const std::string& answer, const InsertOptions& options) {
+    clock_.Advance(seconds(1));
+    return book_->InsertInto(ScopeKey(scope), "q", Answered(answer), clock_.WallNow(), options);
+  };
+  EXPECT_EQ(put("approved", {.pinned = true}), Inserted::kStored);
+  EXPECT_EQ(put("a provider's", {}), Inserted::kKept);
+  EXPECT_EQ(Answer(Ask("q")), "approved");
+  EXPECT_EQ(put("corrected", {.pinned = true}), Inserted::kStored);
+  EXPECT_EQ(Answer(Ask("q")), "corrected");
+  EXPECT_EQ(book_->entries(), 1u);
+}
+
+TEST_F(AnswerBookTest, OfTheSameQuestionTheNewerStaysIfTold) {
+  options_.retention = hours(10);
+  Open();
+  const ScopeSource scope = DescribeScope(Ask("q"));
+  const auto put = [&](const std::string& answer, core::Duration age, InsertOptions options) {
+    return book_->InsertInto(ScopeKey(scope), "q", Answered(answer), clock_.WallNow() - age,
+                             options);
+  };
+  EXPECT_EQ(put("a", hours(10) + nanoseconds(1), {}), Inserted::kTooOld);
+  EXPECT_EQ(put("a", hours(2), {.keep_newer = true}), Inserted::kStored);
+  EXPECT_EQ(put("b", hours(2) + nanoseconds(1), {.keep_newer = true}), Inserted::kKept);
+  EXPECT_EQ(put("c", hours(2), {.keep_newer = true}), Inserted::kStored);
+  EXPECT_EQ(put("d", hours(1), {.keep_newer = true}), Inserted::kStored);
+  EXPECT_EQ(put("e", hours(9), {}), Inserted::kStored);
+  EXPECT_EQ(put("f", hours(99), {.pinned = true, .keep_newer = true}), Inserted::kStored);
+  EXPECT_EQ(Answer(Ask("q")), "f");
+}
+
+TEST_F(AnswerBookTest, AnExplanationHasTheSameQuestionThoughItOwesItsVector) {
+  embedder_.SetCosine("q", 1);
+  embedder_.SetCosine("near", 0.9);
+  ASSERT_TRUE(Put(Ask("near"), "b"));
+  ASSERT_TRUE(book_->Insert(DescribeScope(Ask("q")), "q", Answered("a"), clock_.WallNow(),
+                            {.embed_later = true}));
+  const auto explain = [&](core::Duration max_age) {
+    std::string answers;
+    for (const auto& one : book_->Explain(DescribeScope(Ask("Q?")), "Q?", -1, max_age)) {
+      answers += one.entry.answer;
+    }
+    return answers;
+  };
+  embedder_.SetCosine("Q?", 1);
+  EXPECT_EQ(explain(hours(1)), "ab");
+  TendAll();
+  EXPECT_EQ(explain(hours(1)), "ab");
+  clock_.Advance(hours(2));
+  EXPECT_EQ(explain(hours(1)), "");
+}
+
+TEST_F(AnswerBookTest, AnExportGoesOnWhereItStopped) {
+  for (const char* tenant : {"t1", "t2"}) {
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Put(Ask("q" + std::to_string(i), tenant), tenant));
+  }
+  const auto read = [&](const std::string& prefix, size_t at_once) {
+    std::vector<std::string> keys;
+    std::string after;
+    for (bool more = true; more;) {
+      size_t seen = 0;
+      more = false;
+      book_->Export(prefix, after, [&](const ExportedEntry& one) {
+        if (seen++ == at_once) {
+          more = true;
+          return false;
+        }
+        keys.push_back(after = one.key);
+        return true;
+      });
+    }
+    return keys;
+  };
+  const auto all = read("", 100);
+  EXPECT_EQ(all.size(), 10u);
+  EXPECT_EQ(read("", 1), all);
+  EXPECT_EQ(read("", 3), all);
+  EXPECT_EQ(read(TenantPrefix("t2"), 2), std::vector<std::string>(all.begin() + 5, all.end()));
+}
+
+// Whatever it is purged by, no file of the directory holds it any more, and what stays is there.
+TEST_F(AnswerBookTest, WhatIsPurgedIsGoneFromTheFiles) {
+  const auto files_with = [&](const std::string& text) {
+    std::vector<std::string> names;
+    for (const auto& item : std::filesystem::recursive_directory_iterator(dir_.path())) {
+      if (!item.is_regular_file()) continue;
+      std::ifstream file(item.path(), std::ios::binary);
+      const std::string content(std::istreambuf_iterator<char>(file), {});
+      if (content.find(text) != std::string::npos) names.push_back(item.path().filename());
+    }
+    return names;
+  };
+  // Such text is not compressed, so it would be seen.
+  std::mt19937 random(1);
+  const auto word = [&] {
+    std::string text;
+    for (int i = 0; i < 24; ++i) text += static_cast<char>('A' + random() % 26);
+    return text;
+  };
+  struct Told {
+    std::string tenant, question, answer, label;
+  };
+  const auto put = [&](const Told& told) {
+    return book_->Insert(DescribeScope(Ask("", told.tenant)), told.question, Answered(told.answer),
+                         clock_.WallNow(), {.labels = {{"label", told.label}}});
+  };
+  for (const bool written_out : {false, true}) {
+    for (const std::string by : {"entry", "tenant", "label", "everything"}) {
+      SCOPED_TRACE(by + (written_out ? ", written out" : ""));
+      const Told gone{word(), word(), word(), word()};
+      const Told stays{word(), word(), word(), word()};
+      ASSERT_TRUE(put(gone));
+      ASSERT_TRUE(put(stays));
+      if (written_out) Open();  // from the log to the tables
+      for (const std::string& text : {gone.tenant, gone.question, gone.answer, gone.label}) {
+        ASSERT_FALSE(files_with(text).empty());
+      }
+      PurgeFilter filter;
+      if (by == "entry") {
+        const auto hit = book_->Find(DescribeScope(Ask("", gone.tenant)), gone.question,
+                                     {0.5, hours(1)}, [] { return false; });
+        ASSERT_TRUE(hit);
+        filter.entry_id = hit->entry_id;
+      }
+      if (by == "tenant") filter.tenant = gone.tenant;
+      if (by == "label") filter.labels = {{"label", gone.label}};
+      EXPECT_GE(book_->Purge(filter), 1u);
+      for (const std::string& text : {gone.tenant, gone.question, gone.answer, gone.label}) {
+        EXPECT_THAT(files_with(text), ::testing::IsEmpty());
+      }
+      for (const std::string& text : {stays.question, stays.answer}) {
+        EXPECT_EQ(files_with(text).empty(), by == "everything");
+      }
+    }
+  }
 }
 
 // Down, or able to embed.

@@ -186,7 +186,7 @@ TEST_F(Crash, WhatWasStoredOutlivesKillNine) {
       ASSERT_NO_FATAL_FAILURE(Check(book, static_cast<int>(t), tenants[t]));
     }
     size_t exported = 0;
-    book.Export([&](const ExportedEntry& one) {
+    book.Export("", "", [&](const ExportedEntry& one) {
       ++exported;
       EXPECT_EQ(one.details.bytes, one.entry.question.size() + one.entry.answer.size());
       return true;

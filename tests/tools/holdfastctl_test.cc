@@ -41,6 +41,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::Pair;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 using Json = nlohmann::json;
 using Strings = std::vector<std::string>;
 
@@ -675,6 +676,8 @@ class FakeServer : public v1::GenerateService::Service, public v1::AdminService:
   v1::GetConfigResponse config;
   v1::GenerateRequest asked;
   v1::PurgeCacheRequest purge;
+  v1::ExplainCacheRequest explain;
+  v1::ExplainCacheResponse explained;
   v1::SetBreakerRequest breaker;
   v1::ExplainPlanRequest plan;
   v1::GetStatusRequest status_request;
@@ -734,6 +737,11 @@ class FakeServer : public v1::GenerateService::Service, public v1::AdminService:
     v1::PurgeCacheResponse reply;
     reply.set_deleted(1);
     return Reply(reply, response);
+  }
+  grpc::Status ExplainCache(grpc::ServerContext*, const v1::ExplainCacheRequest* request,
+                            v1::ExplainCacheResponse* response) override {
+    explain = *request;
+    return Reply(explained, response);
   }
   grpc::Status GetConfig(grpc::ServerContext*, const v1::GetConfigRequest*,
                          v1::GetConfigResponse* response) override {
@@ -1035,7 +1043,41 @@ TEST_F(CommandTest, CacheStatsAndPurge) {
   EXPECT_EQ(server_.purge.older_than().seconds(), 7 * 24 * 3600);
   EXPECT_EQ(server_.purge.entry_id(), "e");
   EXPECT_FALSE(server_.purge.everything());
+  EXPECT_EQ(Run({"cache", "purge", "--label", "team=x", "--label", "user=7"}).code, kExitOk);
+  EXPECT_THAT(server_.purge.labels(), UnorderedElementsAre(Pair("team", "x"), Pair("user", "7")));
   EXPECT_EQ(Json::parse(Run({"cache", "stats", "--json"}).out).at("entries"), "17");
+}
+
+TEST_F(CommandTest, ExplainAsksAsACallerWould) {
+  server_.explained = FromJson<v1::ExplainCacheResponse>(R"({
+    "threshold": 0.85, "min_cosine": 0.4, "max_age": "604800s", "entries": [
+      {"entry_id": "E1", "question": "Why?\u001b", "answer": "So.", "similarity": 0.97, "cosine": 0.9,
+       "age": "60s", "pinned": true, "fate": "served", "reason": "nothing speaks against it"},
+      {"entry_id": "E2", "question": "Who?", "answer": "I.", "cosine": 0.5, "age": "1s",
+       "fate": "refused", "reason": "another language"}]})");
+  const Result result = Run({"cache", "explain", "Why is it so?", "--route", "r", "--system", "s",
+                             "--tenant", "t", "--min-similarity", "0.9"});
+  EXPECT_EQ(result.code, kExitOk) << result.err;
+  EXPECT_EQ(server_.explain.tenant(), "t");
+  EXPECT_EQ(server_.explain.request().route(), "r");
+  ASSERT_EQ(server_.explain.request().messages_size(), 2);
+  EXPECT_EQ(server_.explain.request().messages(1).content(), "Why is it so?");
+  EXPECT_EQ(server_.explain.request().cache().min_similarity(), 0.9);
+  EXPECT_EQ(
+      result.out,
+      "would be served: entry E1\n"
+      "  similarity at least 0.850, cosine at least 0.400, age at most 7d 0h\n\n"
+      "FATE     SIMILARITY  COSINE  AGE             ENTRY  QUESTION  WHY\n"
+      "served   0.970       0.900   1m 00s, pinned  E1     Why?\\x1b  nothing speaks against it\n"
+      "refused  -           0.500   1.00 s          E2     Who?      another language\n"
+      "\nanswer\nSo.\n");
+  server_.explained.clear_entries();
+  server_.explained.set_not_served("nothing is stored");
+  EXPECT_THAT(Run({"cache", "explain", "q"}).out,
+              StartsWith("nothing would be served: nothing is stored\n"));
+  EXPECT_EQ(Json::parse(Run({"cache", "explain", "q", "--json"}).out).at("not_served"),
+            "nothing is stored");
+  EXPECT_EQ(Run({"cache", "explain"}).code, kExitUsage);
 }
 
 TEST_F(CommandTest, EverythingIsDeletedOnlyWithConsent) {

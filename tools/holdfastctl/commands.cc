@@ -1,10 +1,12 @@
 #include "tools/holdfastctl/commands.h"
 
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "holdfast/v1/admin.grpc.pb.h"
 #include "holdfast/v1/generate.grpc.pb.h"
+#include "tools/holdfastctl/cache_move.h"
 #include "tools/holdfastctl/config_check.h"
 #include "tools/holdfastctl/connection.h"
 #include "tools/holdfastctl/generate_request.h"
@@ -21,6 +23,27 @@ constexpr char kTenantHeader[] = "x-holdfast-tenant";
 
 bool Coloured(bool is_terminal, const Environment& env) {
   return is_terminal && env("NO_COLOR").value_or("").empty() && env("TERM") != "dumb";
+}
+
+std::string ImportText(const ImportReport& report) {
+  std::string text = std::to_string(report.stored) + " stored";
+  const auto add = [&](uint64_t count, const char* what) {
+    if (count > 0) text += ", " + std::to_string(count) + what;
+  };
+  add(report.kept, " left out for a newer or pinned one");
+  add(report.too_old, " older than the cache keeps answers");
+  add(report.bad_lines.size(), report.bad_lines.size() == 1 ? " bad line" : " bad lines");
+  return text + "\n";
+}
+
+std::string ImportJson(const ImportReport& report) {
+  nlohmann::ordered_json document = {
+      {"stored", report.stored}, {"kept", report.kept}, {"too_old", report.too_old}};
+  document["bad_lines"] = nlohmann::ordered_json::array();
+  for (const auto& [number, reason] : report.bad_lines) {
+    document["bad_lines"].push_back({{"line", number}, {"reason", reason}});
+  }
+  return EscapeJson(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace)) + "\n";
 }
 
 // Runs the one command that was chosen; std::visit picks the overload.
@@ -84,6 +107,36 @@ class Runner {
                        return std::to_string(response.deleted()) +
                               (response.deleted() == 1 ? " entry" : " entries") + " deleted\n";
                      });
+  }
+
+  int operator()(const CacheExplainOptions& command) {
+    auto built = BuildRequest(command.request, console_.in);
+    if (const auto* fault = std::get_if<std::string>(&built)) return Fail(UsageError(*fault));
+    v1::ExplainCacheRequest request;
+    *request.mutable_request() = std::get<v1::GenerateRequest>(std::move(built));
+    request.set_tenant(command.request.tenant);
+    return CallAdmin(&v1::AdminService::Stub::ExplainCache, request, RenderExplanation);
+  }
+
+  int operator()(const CacheImportOptions& command) {
+    const auto result = RunImport(options_.admin, command, console_);
+    if (const auto* error = std::get_if<CallError>(&result)) return Fail(*error);
+    const auto& report = std::get<ImportReport>(result);
+    const int code = Show(options_.json ? ImportJson(report) : ImportText(report));
+    return report.bad_lines.empty() ? code : kExitFailed;
+  }
+
+  int operator()(const CacheExportOptions& command) {
+    const auto result = RunExport(options_.admin, command, console_);
+    if (const auto* error = std::get_if<CallError>(&result)) {
+      // Standard output may have lines already.
+      if (command.path != "-") return Fail(*error);
+      console_.err << RenderError(*error, err_paint_);
+      return error->exit_code;
+    }
+    const uint64_t count = std::get<uint64_t>(result);
+    console_.err << count << (count == 1 ? " entry" : " entries") << " exported\n";
+    return kExitOk;
   }
 
   int operator()(const PlanOptions& command) {

@@ -36,6 +36,20 @@ constexpr char kSimilarityFooter[] =
     "on standard error with its number, has its line of output all the same (null, false and the\n"
     "reason), and makes the exit code 1.";
 
+constexpr char kImportFooter[] =
+    "\nA line: {\"question\", \"answer\"} and, if they matter, \"route\", \"tenant\", \"system\" "
+    "(the\n"
+    "system prompt), \"context\" (a GenerateRequest without its last turn, for tools, response "
+    "format\n"
+    "and earlier turns) or \"scope\" (the same, as an export gives it), \"made_by\": "
+    "{\"provider\",\n"
+    "\"model\"}, \"created_at\": \"2026-01-31T12:00:00Z\", \"labels\": {...}, \"pinned\": true (it "
+    "never\n"
+    "expires, is never evicted, and no provider's answer takes its place). An entry of the same\n"
+    "question stays if it is newer, or pinned. Bad lines are told by number, the rest goes on; "
+    "the\n"
+    "exit code is then 1.";
+
 template <typename Enum>
 using Choices = std::vector<std::pair<std::string, Enum>>;
 
@@ -96,6 +110,17 @@ std::pair<std::string, std::string> ParseLabel(const std::string& text) {
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
+CLI::Option* AddLabels(CLI::App& app,
+                       const std::function<void(std::pair<std::string, std::string>)>& add,
+                       const std::string& help) {
+  const auto parse = [add](const std::vector<std::string>& labels) {
+    for (const std::string& label : labels) add(ParseLabel(label));
+  };
+  return app.add_option_function<std::vector<std::string>>("--label", parse, help)
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
 // gRPC aborts the process on metadata that it cannot send.
 std::string CheckTenant(const std::string& text) {
   const bool printable =
@@ -143,7 +168,8 @@ class Parser {
                  ->default_str(kDefaultAdmin);
     AddDuration(
         app_, "--timeout", [this](Nanos value) { options_.timeout = value; },
-        "The call's deadline (of generate: the server's own by default; else 10s)");
+        "The call's deadline (of generate: the server's own by default; else 10s; not of import "
+        "and export)");
     AddGenerate();
     AddStatus();
     AddBreaker();
@@ -218,14 +244,9 @@ class Parser {
     AddDuration(app, "--max-age", [&o](Nanos value) { o.max_age = value; }, "Of a stale answer");
     app.add_option("--tenant", o.tenant, "On whose behalf")->check(CheckTenant);
     app.add_option("--request-id", o.request_id, "Your id for this request");
-    app.add_option_function<std::vector<std::string>>(
-           "--label",
-           [&o](const std::vector<std::string>& labels) {
-             for (const std::string& label : labels) o.labels.push_back(ParseLabel(label));
-           },
-           "A label for the server's log; repeatable")
-        ->type_name("KEY=VALUE")
-        ->allow_extra_args(false);
+    AddLabels(
+        app, [&o](auto label) { o.labels.push_back(std::move(label)); },
+        "For the server's log, and to purge the answer by; repeatable");
     app.add_flag_function(
         "--stream,!--no-stream", [&o](int64_t count) { o.stream = count > 0; },
         "The answer as it is made (default: on a terminal); with --json a line an event");
@@ -233,12 +254,7 @@ class Parser {
               "What becomes of a streamed answer that breaks (default: the route's)");
     app.add_flag("-q,--quiet", o.quiet, "Only the answer, not how it came to be");
     app.callback([this, &o] {
-      if (!o.question && o.request_file.empty()) {
-        throw CLI::ValidationError("generate", "a question, - or --file is missing");
-      }
-      if (o.question == "-" && o.request_file == "-") {
-        throw CLI::ValidationError("generate", "standard input can be read only once");
-      }
+      CheckQuestion("generate", o);
       options_.command = o;
     });
   }
@@ -296,6 +312,62 @@ class Parser {
         "Of this route alone");
     calibration.callback([this] { options_.command = CacheCalibrationOptions{calibration_}; });
     AddCachePurge(*app.add_subcommand("purge", "Delete the entries for which all of these hold"));
+    AddCacheExplain(
+        *app.add_subcommand("explain", "What it would serve for a question, and why not"));
+    AddCacheImport(*app.add_subcommand("import", "Put entries into it, from JSON lines"));
+    AddCacheExport(*app.add_subcommand("export", "Its entries, texts included, as JSON lines"));
+  }
+
+  void AddCacheExplain(CLI::App& app) {
+    GenerateOptions& o = explain_.request;
+    app.add_option("question", o.question, "The question; - reads it from standard input");
+    app.add_option("--file", o.request_file,
+                   "A whole GenerateRequest as JSON (- = standard input), for one with tools or "
+                   "earlier turns; the other options change it, a question is added to it")
+        ->type_name("FILE");
+    app.add_option("--route", o.route, "The route (default \"default\")");
+    app.add_option("--system", o.system, "The system prompt");
+    app.add_option("--tenant", o.tenant, "On whose behalf (default \"default\")")
+        ->check(CheckTenant);
+    app.add_option("--min-similarity", o.min_similarity, "As the caller would set it, 0 to 1");
+    AddDuration(
+        app, "--max-age", [&o](Nanos value) { o.max_age = value; }, "As the caller would set it");
+    app.callback([this, &o] {
+      CheckQuestion("explain", o);
+      options_.command = explain_;
+    });
+  }
+
+  void AddCacheImport(CLI::App& app) {
+    CacheImportOptions& o = import_;
+    app.add_option("file", o.path, "The lines; - = standard input")->required();
+    app.add_option("--route", o.route, "Of lines that name none (default \"default\")");
+    app.add_option("--tenant", o.tenant, "Of lines that name none (default \"default\")")
+        ->check(CheckTenant);
+    app.add_flag("--pinned", o.pinned, "Pin them all: they never expire and are never evicted");
+    app.footer(kImportFooter);
+    app.callback([this, &o] { options_.command = o; });
+  }
+
+  void AddCacheExport(CLI::App& app) {
+    app.add_option("file", export_.path, "Where they go (default standard output)");
+    app.add_option_function<std::string>(
+           "--tenant", [this](const std::string& text) { export_.request.set_tenant(text); },
+           "Of this tenant")
+        ->check(CheckTenant);
+    app.add_option_function<std::string>(
+        "--route", [this](const std::string& text) { export_.request.set_route(text); },
+        "Of this route");
+    app.callback([this] { options_.command = export_; });
+  }
+
+  static void CheckQuestion(const char* command, const GenerateOptions& o) {
+    if (!o.question && o.request_file.empty()) {
+      throw CLI::ValidationError(command, "a question, - or --file is missing");
+    }
+    if (o.question == "-" && o.request_file == "-") {
+      throw CLI::ValidationError(command, "standard input can be read only once");
+    }
   }
 
   void AddCachePurge(CLI::App& app) {
@@ -316,12 +388,16 @@ class Parser {
         app, "--older-than",
         [&request](Nanos value) { *request.mutable_older_than() = ToProto(value); },
         "Older than this");
+    AddLabels(
+        app, [&request](auto label) { (*request.mutable_labels())[label.first] = label.second; },
+        "Of requests that had this label; repeatable, then all of them");
     app.add_flag_callback(
         "--everything", [&request] { request.set_everything(true); }, "Every entry; asks first");
     app.add_flag("--yes", purge_.yes, "Do not ask");
     app.callback([this, &request] {
       const bool chosen = !request.tenant().empty() || !request.route().empty() ||
-                          !request.entry_id().empty() || request.has_older_than();
+                          !request.entry_id().empty() || request.has_older_than() ||
+                          !request.labels().empty();
       if (chosen == request.everything()) {
         throw CLI::ValidationError(
             "purge", chosen ? "--everything stands alone" : "says nothing of what to delete");
@@ -398,6 +474,9 @@ class Parser {
   BreakerOptions breaker_;
   v1::GetCalibrationRequest calibration_;
   CachePurgeOptions purge_;
+  CacheExplainOptions explain_;
+  CacheImportOptions import_;
+  CacheExportOptions export_;
   PlanOptions plan_;
   ConfigCheckOptions check_;
   SimilarityOptions similarity_;

@@ -58,6 +58,22 @@ struct CachePurgeOptions {
   bool yes = false;
 };
 
+struct CacheExplainOptions {
+  GenerateOptions request;
+};
+
+struct CacheImportOptions {
+  std::string path;    // "-" = standard input
+  std::string route;   // of lines that name none
+  std::string tenant;  // likewise
+  bool pinned = false;
+};
+
+struct CacheExportOptions {
+  v1::ExportCacheRequest request;
+  std::string path = "-";  // "-" = standard output
+};
+
 struct PlanOptions {
   v1::ExplainPlanRequest request;
 };
@@ -82,8 +98,9 @@ struct Options {
   bool json = false;
   std::optional<Nanos> timeout;
   std::variant<GenerateOptions, StatusOptions, BreakerOptions, CacheStatsOptions,
-               CacheCalibrationOptions, CachePurgeOptions, PlanOptions, ConfigShowOptions,
-               ConfigCheckOptions, SimilarityOptions>
+               CacheCalibrationOptions, CachePurgeOptions, CacheExplainOptions, CacheImportOptions,
+               CacheExportOptions, PlanOptions, ConfigShowOptions, ConfigCheckOptions,
+               SimilarityOptions>
       command;
 };
 

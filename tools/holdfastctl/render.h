@@ -27,6 +27,9 @@ std::string RenderBreaker(const v1::Target& target, const v1::BreakerStatus& bre
 std::string RenderCalibration(const v1::GetCalibrationResponse& response, const Paint& paint);
 std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint& paint);
 
+// What a lookup would look at, with what becomes of each, and the answer that would be served.
+std::string RenderExplanation(const v1::ExplainCacheResponse& explained, const Paint& paint);
+
 // The plan's two columns side by side, a stage of both in one row.
 std::string RenderPlan(const v1::ExplainPlanResponse& plan, const Paint& paint);
 
