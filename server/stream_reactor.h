@@ -25,6 +25,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
+  // As GenerateReactor's: all reactions are short.
+  bool InternalInlineable() override { return true; }
 
  private:
   // Whose turn it is to start a write.

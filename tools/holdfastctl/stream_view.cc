@@ -9,7 +9,7 @@ namespace {
 
 template <typename Event>
 std::string Who(const Event& event) {
-  return event.has_served_by() ? TargetText(event.served_by()) : std::string("nobody");
+  return event.has_served_by() ? TargetText(event.served_by()) : std::string("the notice");
 }
 
 std::string Rung(v1::Degradation degradation) {
