@@ -6,7 +6,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 JOBS ?= $(shell nproc)
 
-.PHONY: run demo eval test test-peers check week bench bench-peers test-crash bench-cache build setup sanitize format clean
+.PHONY: run demo eval test test-peers check week bench bench-peers bench-stream test-crash bench-cache build setup sanitize format clean
 
 ## Builds and runs the service on 127.0.0.1:50051, with a simulated provider where no key is set.
 run: build
@@ -67,6 +67,11 @@ bench-peers: build
 ## What the cache would serve, and how often wrongly; draws docs/similarity.svg. Needs ../shared.
 eval: build
 	@tools/eval_similarity docs/similarity.svg
+
+## The same for streams: a token's way, CPU time, 5,000 streams at once.
+bench-stream: build
+	@cmake --build build/release --parallel $(JOBS) --target bench_mock bench_load
+	@tests/bench/streams $(BENCH_FLAGS)
 
 setup:
 	@tools/setup

@@ -4,7 +4,9 @@
 //
 //   bench_load http --port N --path /v1/chat/completions --connections 32 --seconds 3
 //   bench_load grpc --port N --connections 32 --in-flight 32 --seconds 3
+//   bench_load stream --port N --connections 32 --in-flight 5000 --tokens 20 --once
 //
+// With --tokens each answer is so many tokens that say when they were sent (http and stream).
 // --once sends each in-flight request once and waits for all, however long it takes.
 
 #include <algorithm>
@@ -38,6 +40,7 @@ struct Options {
   size_t bytes = 200;
   uint64_t first_question = 0;
   bool once = false;
+  size_t tokens = 0;  // 0: a text of `bytes` bytes
 };
 
 std::chrono::nanoseconds Seconds(double seconds) {
@@ -70,25 +73,61 @@ class Score {
     if (!options_.once && (now < counts_from_ || now > ends_)) return;
     micros_.push_back(std::chrono::duration<float, std::micro>(now - asked.at).count());
   }
+  // Tokens as they come. `text` is what one read brought; true if it is nothing but tokens.
+  bool Tokens(const Asked& asked, size_t already, std::string_view text) {
+    const auto now = SteadyClock::now();
+    const bool counts = options_.once || (now >= counts_from_ && now <= ends_);
+    ++reads_;
+    if (already == 0 && counts) {
+      first_.push_back(std::chrono::duration<float, std::micro>(now - asked.at).count());
+    }
+    for (; !text.empty(); text.remove_prefix(std::min(text.size(), kStampBytes))) {
+      const auto sent = ReadStamp(text);
+      if (sent == SteadyClock::time_point()) return false;
+      if (counts) tokens_.push_back(std::chrono::duration<float, std::micro>(now - sent).count());
+    }
+    return true;
+  }
+  void AnsweredInTokens(const Asked& asked, std::string_view answer) {
+    if (answer.size() != options_.tokens * kStampBytes) {
+      return Failed("not " + std::to_string(options_.tokens) + " tokens: " + std::string(answer));
+    }
+    SteadyClock::time_point last{};
+    for (; !answer.empty(); answer.remove_prefix(kStampBytes)) {
+      if (ReadStamp(answer) < last) return Failed("tokens in another order than sent");
+      last = ReadStamp(answer);
+    }
+    ++answered_;
+    const auto now = SteadyClock::now();
+    if (!options_.once && (now < counts_from_ || now > ends_)) return;
+    micros_.push_back(std::chrono::duration<float, std::micro>(now - asked.at).count());
+  }
+
   void Failed(const std::string& why) {
     if (failed_++ == 0) first_failure_ = why;
   }
 
   void Print() {
-    std::sort(micros_.begin(), micros_.end());
+    const double took = std::chrono::duration<double>(SteadyClock::now() - begun_).count();
+    for (auto* samples : {&micros_, &first_, &tokens_}) std::sort(samples->begin(), samples->end());
     for (char& c : first_failure_) c = c == '"' || c == '\\' || c < ' ' ? '\'' : c;
     std::printf(
         "{\"answered\": %zu, \"failed\": %zu, \"counted\": %zu, \"per_second\": %.1f, "
-        "\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"first_failure\": \"%s\"}\n",
+        "\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"first_p50_us\": %.1f, "
+        "\"first_p99_us\": %.1f, \"token_p50_us\": %.1f, \"token_p99_us\": %.1f, \"tokens\": %zu, "
+        "\"reads\": %zu, \"took_s\": %.3f, \"first_failure\": \"%s\"}\n",
         answered_, failed_, micros_.size(), static_cast<double>(micros_.size()) / options_.seconds,
-        Percentile(0.5), Percentile(0.9), Percentile(0.99), first_failure_.substr(0, 500).c_str());
+        Percentile(micros_, 0.5), Percentile(micros_, 0.9), Percentile(micros_, 0.99),
+        Percentile(first_, 0.5), Percentile(first_, 0.99), Percentile(tokens_, 0.5),
+        Percentile(tokens_, 0.99), tokens_.size(), reads_, took,
+        first_failure_.substr(0, 500).c_str());
   }
 
  private:
-  double Percentile(double part) const {
-    if (micros_.empty()) return 0;
-    return micros_[std::min(micros_.size() - 1,
-                            static_cast<size_t>(part * static_cast<double>(micros_.size())))];
+  static double Percentile(const std::vector<float>& sorted, double part) {
+    if (sorted.empty()) return 0;
+    return sorted[std::min(sorted.size() - 1,
+                           static_cast<size_t>(part * static_cast<double>(sorted.size())))];
   }
 
   const Options& options_;
@@ -99,6 +138,10 @@ class Score {
   size_t failed_ = 0;
   std::string first_failure_;
   std::vector<float> micros_;
+  std::vector<float> first_;   // from asking to the first token
+  std::vector<float> tokens_;  // from a token's being sent to its being read
+  size_t reads_ = 0;
+  const SteadyClock::time_point begun_ = SteadyClock::now();
 };
 
 // ---------------------------------------------------------------------------------------- HTTP
@@ -177,6 +220,7 @@ class HttpLoad {
     int fd = -1;
     Score::Asked asked;
     HttpReply reply;
+    size_t seen = 0;  // bytes of tokens
   };
 
   void Connect(Connection& connection) {
@@ -191,6 +235,7 @@ class HttpLoad {
   void Send(Connection& connection) {
     connection.asked = score_.Ask();
     connection.reply = {};
+    connection.seen = 0;
     const std::string body = "{\"model\":\"" + options_.model +
                              "\",\"messages\":[{\"role\":\"user\",\"content\":\"" +
                              connection.asked.question +
@@ -212,10 +257,19 @@ class HttpLoad {
       close(connection.fd);
       Connect(connection);
     } else {
-      if (!connection.reply.Take({buffer.data(), static_cast<size_t>(got)})) {
-        return AckAtOnce(connection.fd);
+      const bool whole = connection.reply.Take({buffer.data(), static_cast<size_t>(got)});
+      if (options_.tokens > 0) {
+        const std::string text = connection.reply.Text();
+        if (text.size() > connection.seen) {
+          score_.Tokens(connection.asked, connection.seen,
+                        std::string_view(text).substr(connection.seen));
+          connection.seen = text.size();
+        }
       }
-      if (connection.reply.ok()) {
+      if (!whole) return AckAtOnce(connection.fd);
+      if (connection.reply.ok() && options_.tokens > 0) {
+        score_.AnsweredInTokens(connection.asked, connection.reply.Text());
+      } else if (connection.reply.ok()) {
         score_.Answered(connection.asked, connection.reply.Text());
       } else {
         score_.Failed(connection.reply.raw());
@@ -234,9 +288,10 @@ class HttpLoad {
 
 // ---------------------------------------------------------------------------------------- gRPC
 
-class GrpcLoad {
+// Channels with a connection each, all connected.
+class Stubs {
  public:
-  GrpcLoad(const Options& options, Score& score) : options_(options), score_(score) {
+  explicit Stubs(const Options& options) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection for each channel
     const std::string address = "127.0.0.1:" + std::to_string(options.port);
@@ -252,11 +307,30 @@ class GrpcLoad {
     }
   }
 
+  v1::GenerateService::Stub* operator[](size_t i) const { return stubs_[i % stubs_.size()].get(); }
+
+ private:
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  std::vector<std::unique_ptr<v1::GenerateService::Stub>> stubs_;
+};
+
+void Fill(const std::string& question, v1::GenerateRequest& request) {
+  request.Clear();
+  v1::Message& message = *request.add_messages();
+  message.set_role("user");
+  message.set_content(question);
+}
+
+class GrpcLoad {
+ public:
+  GrpcLoad(const Options& options, Score& score)
+      : options_(options), score_(score), stubs_(options) {}
+
   void Run() {
     const int calls = std::max(options_.in_flight, options_.connections);
     std::vector<Call> all(static_cast<size_t>(calls));
     for (size_t i = 0; i < all.size(); ++i) {
-      all[i].stub = stubs_[i % stubs_.size()].get();
+      all[i].stub = stubs_[i];
       Start(all[i]);
     }
     void* tag = nullptr;
@@ -287,10 +361,7 @@ class GrpcLoad {
     call.asked = score_.Ask();
     call.context.emplace();
     call.context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(90));
-    call.request.Clear();
-    v1::Message& message = *call.request.add_messages();
-    message.set_role("user");
-    message.set_content(call.asked.question);
+    Fill(call.asked.question, call.request);
     call.response.Clear();
     call.reader = call.stub->AsyncGenerate(&*call.context, call.request, &queue_);
     call.reader->Finish(&call.response, &call.status, &call);
@@ -310,8 +381,103 @@ class GrpcLoad {
   const Options& options_;
   Score& score_;
   grpc::CompletionQueue queue_;
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
-  std::vector<std::unique_ptr<v1::GenerateService::Stub>> stubs_;
+  const Stubs stubs_;
+};
+
+class StreamLoad {
+ public:
+  StreamLoad(const Options& options, Score& score)
+      : options_(options), score_(score), stubs_(options) {}
+
+  void Run() {
+    const int calls = std::max(options_.in_flight, options_.connections);
+    std::vector<Call> all(static_cast<size_t>(calls));
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].stub = stubs_[i];
+      Start(all[i]);
+    }
+    void* tag = nullptr;
+    bool ok = false;
+    for (int busy = calls; busy > 0 && queue_.Next(&tag, &ok);) {
+      Call& call = *static_cast<Call*>(tag);
+      if (!Advance(call, ok)) continue;
+      if (score_.AskMore()) {
+        Start(call);
+      } else {
+        --busy;
+      }
+    }
+  }
+
+ private:
+  enum class Step { kStarting, kReading, kFinishing };
+  struct Call {
+    v1::GenerateService::Stub* stub = nullptr;
+    Score::Asked asked;
+    Step step = Step::kStarting;
+    std::string text;
+    bool finished = false;
+    bool odd = false;
+    std::optional<grpc::ClientContext> context;
+    v1::GenerateRequest request;
+    v1::GenerateStreamResponse event;
+    grpc::Status status;
+    std::unique_ptr<grpc::ClientAsyncReader<v1::GenerateStreamResponse>> reader;
+  };
+
+  void Start(Call& call) {
+    call.asked = score_.Ask();
+    call.step = Step::kStarting;
+    call.text.clear();
+    call.finished = call.odd = false;
+    call.reader.reset();
+    call.context.emplace();
+    call.context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(95));
+    Fill(call.asked.question, call.request);
+    call.reader = call.stub->AsyncGenerateStream(&*call.context, call.request, &queue_, &call);
+  }
+
+  // True at its end.
+  bool Advance(Call& call, bool ok) {
+    if (call.step == Step::kFinishing) {
+      End(call);
+      return true;
+    }
+    if (call.step == Step::kReading && ok) OnEvent(call);
+    call.step = ok ? Step::kReading : Step::kFinishing;
+    if (ok) {
+      call.reader->Read(&call.event, &call);
+    } else {
+      call.reader->Finish(&call.status, &call);
+    }
+    return false;
+  }
+
+  void OnEvent(Call& call) {
+    if (call.event.has_finished()) call.finished = true;
+    if (call.event.has_reset() || call.event.has_continued()) call.odd = true;
+    if (!call.event.has_delta()) return;
+    const std::string& text = call.event.delta().text();
+    if (options_.tokens > 0 && !score_.Tokens(call.asked, call.text.size(), text)) call.odd = true;
+    call.text += text;
+  }
+
+  void End(Call& call) {
+    if (!call.status.ok()) {
+      score_.Failed(std::to_string(call.status.error_code()) + " " + call.status.error_message());
+    } else if (!call.finished || call.odd) {
+      score_.Failed("no plain stream: " + call.text);
+    } else if (options_.tokens > 0) {
+      score_.AnsweredInTokens(call.asked, call.text);
+    } else {
+      score_.Answered(call.asked, call.text);
+    }
+  }
+
+  const Options& options_;
+  Score& score_;
+  grpc::CompletionQueue queue_;
+  const Stubs stubs_;
 };
 
 }  // namespace
@@ -324,7 +490,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   CLI::App& http = *app.add_subcommand("http", "Streamed chat completions");
   CLI::App& grpc = *app.add_subcommand("grpc", "holdfast.v1.GenerateService/Generate");
-  for (CLI::App* sub : {&http, &grpc}) {
+  CLI::App& stream = *app.add_subcommand("stream", "holdfast.v1.GenerateService/GenerateStream");
+  for (CLI::App* sub : {&http, &grpc, &stream}) {
     sub->add_option("--port", options.port, "On 127.0.0.1")->required();
     sub->add_option("--connections", options.connections, "Connections");
     sub->add_option("--warmup", options.warmup_seconds, "Seconds that are not counted");
@@ -335,14 +502,21 @@ int main(int argc, char** argv) {
   http.add_option("--path", options.path, "Where to");
   http.add_option("--model", options.model, "The model to ask for");
   http.add_option("--header", options.headers, "More headers, each as NAME: VALUE");
-  grpc.add_option("--in-flight", options.in_flight, "Requests at once over all connections");
-  grpc.add_flag("--once", options.once, "Each in-flight request once");
+  for (CLI::App* sub : {&grpc, &stream}) {
+    sub->add_option("--in-flight", options.in_flight, "Requests at once over all connections");
+    sub->add_flag("--once", options.once, "Each in-flight request once");
+  }
+  for (CLI::App* sub : {&http, &stream}) {
+    sub->add_option("--tokens", options.tokens, "An answer is so many tokens");
+  }
   CLI11_PARSE(app, argc, argv);
 
   AllowManyFiles();
   Score score(options);
   if (http.parsed()) {
     HttpLoad(options, score).Run();
+  } else if (stream.parsed()) {
+    StreamLoad(options, score).Run();
   } else {
     GrpcLoad(options, score).Run();
   }

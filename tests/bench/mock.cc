@@ -3,6 +3,9 @@
 // and logs it, and costs more than nginx does.
 //
 //   bench_mock --bytes N --chunks N --delay-ms MS       prints "listening on 127.0.0.1:PORT"
+//   bench_mock --chunks N --pace-ms MS                  so many tokens, one at a time, each of
+//   which
+//                                                       says when it was sent (exchange.h)
 //
 // The answer is one write for each chunk of text; with one chunk it is one write in all. GET
 // /waiting tells how many requests wait for the end of their delay.
@@ -10,7 +13,9 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <deque>
+#include <map>
 #include <memory>
 #include <unordered_map>
 
@@ -27,6 +32,8 @@ struct Options {
   size_t bytes = 200;
   size_t chunks = 1;
   int delay_ms = 0;
+  double pace_ms = 0;
+  bool spread = false;
 };
 
 struct Connection {
@@ -95,6 +102,7 @@ class Mock {
         connection == &listener_ ? Accept() : Read(*connection);
       }
       AnswerDue();
+      SendTokensDue();
     }
   }
 
@@ -103,6 +111,10 @@ class Mock {
     SteadyClock::time_point due;
     uint64_t connection;
     std::string question;
+  };
+  struct Stream {
+    uint64_t connection;
+    size_t sent;
   };
 
   void Accept() {
@@ -161,6 +173,11 @@ class Mock {
       const std::string count = std::to_string(waiting_.size());
       SendAll(connection.fd, "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(count.size()) +
                                  "\r\n\r\n" + count);
+    } else if (options_.pace_ms > 0) {
+      constexpr double kGolden = 0.6180339887498949;  // spreads any number of them evenly
+      const double phase = std::fmod(static_cast<double>(++last_stream_) * kGolden, 1.0);
+      streams_.emplace(SteadyClock::now() + Pace(options_.spread ? phase : 0),
+                       Stream{connection.id, 0});
     } else if (options_.delay_ms == 0) {
       Reply(connection.fd, QuestionIn(body));
     } else {
@@ -195,10 +212,36 @@ class Mock {
     }
   }
 
+  SteadyClock::duration Pace(double times) const {
+    return std::chrono::duration_cast<SteadyClock::duration>(
+        std::chrono::duration<double, std::milli>(options_.pace_ms * times));
+  }
+
+  void SendTokensDue() {
+    while (!streams_.empty() && streams_.begin()->first <= SteadyClock::now()) {
+      auto node = streams_.extract(streams_.begin());
+      Stream& stream = node.mapped();
+      const auto found = connections_.find(stream.connection);
+      if (found == connections_.end()) continue;
+      SendToken(found->second->fd, ++stream.sent);
+      node.key() += Pace(1);
+      if (stream.sent < options_.chunks) streams_.insert(std::move(node));
+    }
+  }
+
+  void SendToken(int fd, size_t number) const {
+    std::string out(number == 1 ? kHead : std::string_view());
+    std::string events = Event("{\"role\":\"assistant\",\"content\":\"" + Stamp() + "\"}", "null");
+    if (number == options_.chunks) events += LastEvents();
+    out += Chunk(events);
+    if (number == options_.chunks) out += "0\r\n\r\n";
+    SendAll(fd, out);
+  }
+
   int MillisToNext() const {
-    if (waiting_.empty()) return -1;
-    const auto left =
-        std::chrono::ceil<std::chrono::milliseconds>(waiting_.front().due - SteadyClock::now());
+    if (waiting_.empty() && streams_.empty()) return -1;
+    const auto due = waiting_.empty() ? streams_.begin()->first : waiting_.front().due;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(due - SteadyClock::now());
     return std::max(0, static_cast<int>(left.count()));
   }
 
@@ -208,6 +251,8 @@ class Mock {
   uint64_t last_id_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::deque<Waiting> waiting_;  // all have the same delay
+  uint64_t last_stream_ = 0;
+  std::multimap<SteadyClock::time_point, Stream> streams_;  // by when the next token is due
 };
 
 }  // namespace
@@ -219,6 +264,8 @@ int main(int argc, char** argv) {
   CLI::App app("The benchmark's provider");
   app.add_option("--bytes", options.bytes, "Length of an answer's text")->capture_default_str();
   app.add_option("--chunks", options.chunks, "Pieces it comes in")->check(CLI::PositiveNumber);
+  app.add_option("--pace-ms", options.pace_ms, "Between one token and the next");
+  app.add_flag("--spread", options.spread, "First tokens come anywhere within the pace");
   app.add_option("--delay-ms", options.delay_ms, "Before the reply");
   CLI11_PARSE(app, argc, argv);
   AllowManyFiles();
