@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 constexpr char kCapital[] = "What is the capital of France?";
 constexpr char kDown[] = R"({"kind": "status", "status": 503})";
 
-class CacheTest : public ServiceFixture {
+class CacheTest : public ServiceByBothCalls {
  protected:
   void SetUp() override {
     ServiceFixture::SetUp();
@@ -29,7 +29,7 @@ class CacheTest : public ServiceFixture {
   }
 };
 
-TEST_F(CacheTest, ADifferentQuestionIsNoHit) {
+TEST_P(CacheTest, ADifferentQuestionIsNoHit) {
   StoreOne();
   BreakAll(kDown);
   for (const char* question : {"What is the capital of Spain?", "What is the capital of Italy?",
@@ -40,7 +40,7 @@ TEST_F(CacheTest, ADifferentQuestionIsNoHit) {
   EXPECT_TRUE(Ask(kCapital).response.stale());
 }
 
-TEST_F(CacheTest, AnswersAboutNowAgeSoon) {
+TEST_P(CacheTest, AnswersAboutNowAgeSoon) {
   constexpr char kWeather[] = "What is the weather in Oslo today?";
   Stop();
   Settings settings;
@@ -60,7 +60,7 @@ v1::GenerateRequest Preferring(const std::string& text) {
   return request;
 }
 
-TEST_F(CacheTest, PreferredAnswersComeFromTheCacheAndAreNotDegraded) {
+TEST_P(CacheTest, PreferredAnswersComeFromTheCacheAndAreNotDegraded) {
   StoreOne();
   const int calls = sim_->CountOf();
   const Reply reply = Generate(Preferring("  what is the capital of FRANCE"));
@@ -76,7 +76,7 @@ TEST_F(CacheTest, PreferredAnswersComeFromTheCacheAndAreNotDegraded) {
   EXPECT_EQ(sim_->CountOf(), calls + 2);
 }
 
-TEST_F(CacheTest, IdenticalRequestsInProgressShareOneCall) {
+TEST_P(CacheTest, IdenticalRequestsInProgressShareOneCall) {
   sim_->Break("claude", R"({"kind": "slow_headers", "ms": 300})");
   std::vector<Reply> replies(8);
   std::vector<std::thread> callers;
@@ -95,7 +95,7 @@ TEST_F(CacheTest, IdenticalRequestsInProgressShareOneCall) {
   EXPECT_EQ(sim_->CountOf(), 1);
 }
 
-TEST_F(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
+TEST_P(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
   Stop();
   Settings settings;
   settings.top = "cache: {sample_share: 1, sample_cpu: 1}";
@@ -131,7 +131,7 @@ TEST_F(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
             grpc::StatusCode::NOT_FOUND);
 }
 
-TEST_F(CacheTest, ScopesNeverMix) {
+TEST_P(CacheTest, ScopesNeverMix) {
   StoreOne();
   BreakAll(kDown);
   const auto stale = [&](const auto& change, const CallOptions& options = {}) {
@@ -163,7 +163,7 @@ TEST_F(CacheTest, ScopesNeverMix) {
       [](R& r) { r.mutable_response_format()->set_kind(v1::ResponseFormat::KIND_JSON_OBJECT); }));
 }
 
-TEST_F(CacheTest, EachTenantGetsItsOwnAnswer) {
+TEST_P(CacheTest, EachTenantGetsItsOwnAnswer) {
   EXPECT_TRUE(Ask(kCapital, {.tenant = "a"}).ok());
   WaitForEntries(1);
   sim_->Break("claude", kDown);
@@ -176,7 +176,7 @@ TEST_F(CacheTest, EachTenantGetsItsOwnAnswer) {
   EXPECT_FALSE(Ask(kCapital, {.tenant = "A"}).response.stale());
 }
 
-TEST_F(CacheTest, SurvivesARestartAndAKill) {
+TEST_P(CacheTest, SurvivesARestartAndAKill) {
   StoreOne();
   Restart();
   BreakAll(kDown);
@@ -193,7 +193,7 @@ TEST_F(CacheTest, SurvivesARestartAndAKill) {
   EXPECT_EQ(CacheStats().entries(), 2u);
 }
 
-TEST_F(CacheTest, OffAndNoStore) {
+TEST_P(CacheTest, OffAndNoStore) {
   v1::GenerateRequest request = Question(kCapital);
   request.mutable_cache()->set_no_store(true);
   EXPECT_TRUE(Generate(request).ok());
@@ -212,7 +212,7 @@ TEST_F(CacheTest, OffAndNoStore) {
   EXPECT_TRUE(Generate(request).response.stale());
 }
 
-TEST_F(CacheTest, TheCallersSimilarityAndAge) {
+TEST_P(CacheTest, TheCallersSimilarityAndAge) {
   StoreOne();
   BreakAll(kDown);
   const char* similar = "What is the capital city of France?";
@@ -239,7 +239,7 @@ TEST_F(CacheTest, TheCallersSimilarityAndAge) {
   EXPECT_TRUE(Generate(request).response.stale());
 }
 
-TEST_F(CacheTest, WhatIsNotStored) {
+TEST_P(CacheTest, WhatIsNotStored) {
   v1::GenerateRequest request = Question("Cut this short, please.");
   request.set_max_output_tokens(3);
   EXPECT_EQ(Generate(request).response.finish_reason(), v1::FINISH_REASON_LENGTH);
@@ -264,7 +264,7 @@ TEST_F(CacheTest, WhatIsNotStored) {
   EXPECT_EQ(CacheStats().stores(), 1u);
 }
 
-TEST_F(CacheTest, AFallbackModelsAnswerIsStored) {
+TEST_P(CacheTest, AFallbackModelsAnswerIsStored) {
   sim_->Break("claude", kDown);
   EXPECT_EQ(Ask(kCapital).response.served_by().model(), "gpt");
   WaitForEntries(1);
@@ -272,7 +272,7 @@ TEST_F(CacheTest, AFallbackModelsAnswerIsStored) {
   EXPECT_EQ(Ask(kCapital).response.cache_hit().made_by().model(), "gpt");
 }
 
-TEST_F(CacheTest, StatsAndPurge) {
+TEST_P(CacheTest, StatsAndPurge) {
   StoreOne();
   EXPECT_TRUE(Ask(kCapital, {.tenant = "b"}).ok());
   EXPECT_TRUE(Ask("How do magnets work?", {.tenant = "b"}).ok());
@@ -307,7 +307,7 @@ TEST_F(CacheTest, StatsAndPurge) {
   EXPECT_FALSE(Ask(kCapital, {.tenant = "b"}).response.stale());  // purged for good
 }
 
-TEST_F(CacheTest, ARouteWithoutCacheStoresNothing) {
+TEST_P(CacheTest, ARouteWithoutCacheStoresNothing) {
   EXPECT_EQ(Stop(), 0);
   Settings settings;
   settings.cache = "{enabled: false}";
@@ -317,6 +317,8 @@ TEST_F(CacheTest, ARouteWithoutCacheStoresNothing) {
   EXPECT_FALSE(Ask(kCapital).response.stale());
   EXPECT_EQ(CacheStats().stores(), 0u);
 }
+
+INSTANTIATE_TEST_SUITE_P(BothCalls, CacheTest, ::testing::Bool(), CallName);
 
 }  // namespace
 }  // namespace holdfast::testing

@@ -17,7 +17,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using namespace std::chrono_literals;
 
-class DeadlineTest : public ServiceFixture {
+class DeadlineTest : public ServiceByBothCalls {
  protected:
   // Connections are up: a channel's first call would pay for its handshake.
   void WarmUp() { EXPECT_TRUE(Ask("Is anybody there?").ok()); }
@@ -63,7 +63,7 @@ std::string RoutesThatHang() {
   return yaml;
 }
 
-TEST_F(DeadlineTest, IsNeverOutlived) {
+TEST_P(DeadlineTest, IsNeverOutlived) {
   StartYaml(RoutesThatHang());
   std::vector<std::thread> callers;
   for (size_t i = 0; i < std::size(kWaysToHang); ++i) {
@@ -90,7 +90,7 @@ TEST_F(DeadlineTest, IsNeverOutlived) {
   for (std::thread& caller : callers) caller.join();
 }
 
-TEST_F(DeadlineTest, FiveSecondsOfHangingEverywhere) {
+TEST_P(DeadlineTest, FiveSecondsOfHangingEverywhere) {
   Settings settings = Patient();
   settings.route = "timeout: 30s\n    min_useful: 500ms";
   Start(settings);
@@ -104,7 +104,7 @@ TEST_F(DeadlineTest, FiveSecondsOfHangingEverywhere) {
   }
 }
 
-TEST_F(DeadlineTest, TextThatFlowedIsKept) {
+TEST_P(DeadlineTest, TextThatFlowedIsKept) {
   Start(Patient());
   WarmUp();
   BreakAll(R"({"kind": "drip", "ms": 100, "per": "token"})");
@@ -116,7 +116,7 @@ TEST_F(DeadlineTest, TextThatFlowedIsKept) {
   EXPECT_TRUE(reply.text().starts_with("[claude] simulated")) << reply.text();
 }
 
-TEST_F(DeadlineTest, AStaleAnswerIsThereInTimeToo) {
+TEST_P(DeadlineTest, AStaleAnswerIsThereInTimeToo) {
   Start(Patient());
   WarmUp();
   WaitForEntries(1);
@@ -128,7 +128,7 @@ TEST_F(DeadlineTest, AStaleAnswerIsThereInTimeToo) {
   }
 }
 
-TEST_F(DeadlineTest, ACancelClosesTheConnectionUpstream) {
+TEST_P(DeadlineTest, ACancelClosesTheConnectionUpstream) {
   Start(Patient());
   for (const char* fault : {R"({"kind": "hang"})", R"({"kind": "stall", "after": 3})"}) {
     sim_->ForgetAttempts();
@@ -151,7 +151,7 @@ TEST_F(DeadlineTest, ACancelClosesTheConnectionUpstream) {
   }
 }
 
-TEST_F(DeadlineTest, ACancelEndsASleep) {
+TEST_P(DeadlineTest, ACancelEndsASleep) {
   Start(Patient());
   sim_->Break("gpt", R"({"kind": "rate_limit", "retry_after": 5})");
   grpc::ClientContext context;
@@ -168,7 +168,7 @@ TEST_F(DeadlineTest, ACancelEndsASleep) {
   EXPECT_EQ(sim_->CountOf("gpt"), 1);
 }
 
-TEST_F(DeadlineTest, AnExpiredDeadlineCallsNobody) {
+TEST_P(DeadlineTest, AnExpiredDeadlineCallsNobody) {
   Start(Patient());
   WarmUp();
   sim_->ForgetAttempts();
@@ -180,7 +180,7 @@ TEST_F(DeadlineTest, AnExpiredDeadlineCallsNobody) {
   EXPECT_EQ(sim_->CountOf(), 0);
 }
 
-TEST_F(DeadlineTest, TheRoutesTimeoutHoldsWithoutADeadline) {
+TEST_P(DeadlineTest, TheRoutesTimeoutHoldsWithoutADeadline) {
   Settings settings = Patient();
   settings.route = "timeout: 700ms\n    min_useful: 100ms";
   Start(settings);
@@ -190,6 +190,8 @@ TEST_F(DeadlineTest, TheRoutesTimeoutHoldsWithoutADeadline) {
   EXPECT_NEAR(Seconds(reply.response.time_budget().total()), 0.7, 1e-9);
   EXPECT_LE(Seconds(reply.response.time_budget().used()), 0.7);
 }
+
+INSTANTIATE_TEST_SUITE_P(BothCalls, DeadlineTest, ::testing::Bool(), CallName);
 
 }  // namespace
 }  // namespace holdfast::testing

@@ -26,7 +26,7 @@ using ::testing::UnorderedElementsAre;
 constexpr char kGenerate[] = "/holdfast.v1.GenerateService/Generate";
 constexpr size_t kMaxTrailer = 4096;
 
-class ErrorsTest : public ServiceFixture {
+class ErrorsTest : public ServiceByBothCalls {
  protected:
   void ExpectRefused(const v1::GenerateRequest& request, const std::vector<std::string>& fields) {
     const Reply reply = Generate(request);
@@ -42,7 +42,7 @@ class ErrorsTest : public ServiceFixture {
   }
 };
 
-TEST_F(ErrorsTest, EveryRuleOfTheRequest) {
+TEST_P(ErrorsTest, EveryRuleOfTheRequest) {
   Start();
   const double kNan = std::numeric_limits<double>::quiet_NaN();
   const double kInf = std::numeric_limits<double>::infinity();
@@ -95,7 +95,7 @@ TEST_F(ErrorsTest, EveryRuleOfTheRequest) {
   EXPECT_EQ(sim_->CountOf(), 0);  // nobody was called
 }
 
-TEST_F(ErrorsTest, EveryRuleOfToolsImagesAndFormats) {
+TEST_P(ErrorsTest, EveryRuleOfToolsImagesAndFormats) {
   Start();
   const auto refused = [&](const std::vector<std::string>& fields, const auto& change) {
     v1::GenerateRequest request = Question("A good question?");
@@ -159,7 +159,7 @@ TEST_F(ErrorsTest, EveryRuleOfToolsImagesAndFormats) {
   EXPECT_EQ(sim_->CountOf(), 0);
 }
 
-TEST_F(ErrorsTest, EveryFaultAtOnce) {
+TEST_P(ErrorsTest, EveryFaultAtOnce) {
   Start();
   v1::GenerateRequest request = Question("");
   request.set_temperature(3);
@@ -177,7 +177,7 @@ TEST_F(ErrorsTest, EveryFaultAtOnce) {
   EXPECT_EQ(sim_->CountOf(), 0);
 }
 
-TEST_F(ErrorsTest, BoundariesAreGood) {
+TEST_P(ErrorsTest, BoundariesAreGood) {
   Start();
   v1::GenerateRequest request = Question("A good question?", "openai");
   request.set_temperature(2);
@@ -194,7 +194,7 @@ TEST_F(ErrorsTest, BoundariesAreGood) {
   EXPECT_TRUE(Generate(request).ok());
 }
 
-TEST_F(ErrorsTest, ThousandsOfFaultsStillFitIntoTheTrailer) {
+TEST_P(ErrorsTest, ThousandsOfFaultsStillFitIntoTheTrailer) {
   Start();
   v1::GenerateRequest request;
   for (int i = 0; i < 3000; ++i) request.add_messages();
@@ -205,7 +205,7 @@ TEST_F(ErrorsTest, ThousandsOfFaultsStillFitIntoTheTrailer) {
   EXPECT_THAT(reply.info.metadata().at("faults_omitted"), Not(IsEmpty()));
 }
 
-TEST_F(ErrorsTest, InvalidUtf8IsToldByItsPath) {
+TEST_P(ErrorsTest, InvalidUtf8IsToldByItsPath) {
   Start();
   v1::GenerateRequest request = Question("AAAA");
   request.mutable_messages(0)->clear_content();
@@ -227,7 +227,7 @@ TEST_F(ErrorsTest, InvalidUtf8IsToldByItsPath) {
   EXPECT_TRUE(Ask("Is it still there?").ok());
 }
 
-TEST_F(ErrorsTest, PromptsAndRequestsOverTheirLimits) {
+TEST_P(ErrorsTest, PromptsAndRequestsOverTheirLimits) {
   Settings settings;
   settings.top = "limits: {prompt_text: 64KiB, request: 128KiB}";
   Start(settings);
@@ -243,7 +243,7 @@ TEST_F(ErrorsTest, PromptsAndRequestsOverTheirLimits) {
   }
 }
 
-TEST_F(ErrorsTest, AProvidersReasonReachesTheCaller) {
+TEST_P(ErrorsTest, AProvidersReasonReachesTheCaller) {
   Start();
   for (const char* route : {"anthropic", "openai", "gemini"}) {
     for (const int status : {400, 413, 422}) {
@@ -268,7 +268,7 @@ TEST_F(ErrorsTest, AProvidersReasonReachesTheCaller) {
   EXPECT_EQ(StatusOf("claude").breaker().failures(), 0);
 }
 
-TEST_F(ErrorsTest, A400AfterAFailureThatWasNotTheRequestsFault) {
+TEST_P(ErrorsTest, A400AfterAFailureThatWasNotTheRequestsFault) {
   Start();
   sim_->Break("claude", R"({"kind": "status", "status": 503})");
   sim_->Break("gpt", R"({"kind": "status", "status": 400})");
@@ -278,7 +278,7 @@ TEST_F(ErrorsTest, A400AfterAFailureThatWasNotTheRequestsFault) {
               ElementsAre("claude:overloaded", "gpt:bad_request", "flash:complete"));
 }
 
-TEST_F(ErrorsTest, ContextLengthGoesToALargerWindowOrIsTold) {
+TEST_P(ErrorsTest, ContextLengthGoesToALargerWindowOrIsTold) {
   Start();
   sim_->Break("claude", R"({"kind": "context_length"})");
   EXPECT_THAT(Ask("A good question?").Outcomes(),
@@ -289,7 +289,7 @@ TEST_F(ErrorsTest, ContextLengthGoesToALargerWindowOrIsTold) {
   EXPECT_EQ(reply.info.reason(), "CONTEXT_LENGTH_EXCEEDED");
 }
 
-TEST_F(ErrorsTest, NoTargetCanExpressIt) {
+TEST_P(ErrorsTest, NoTargetCanExpressIt) {
   Start();
   v1::GenerateRequest request = Question("A good question?", "anthropic");
   request.set_seed(7);
@@ -307,7 +307,7 @@ TEST_F(ErrorsTest, NoTargetCanExpressIt) {
   EXPECT_EQ(sim_->CountOf("claude"), 0);
 }
 
-TEST_F(ErrorsTest, AReplyOverItsLimitIsMalformed) {
+TEST_P(ErrorsTest, AReplyOverItsLimitIsMalformed) {
   Settings settings;
   settings.top = "limits: {response: 64KiB}";
   Start(settings);
@@ -319,7 +319,7 @@ TEST_F(ErrorsTest, AReplyOverItsLimitIsMalformed) {
   EXPECT_GT(StatusOf("claude").breaker().failures(), 0);
 }
 
-TEST_F(ErrorsTest, LongErrorTextsAreBoundedAndTheTrailerFits) {
+TEST_P(ErrorsTest, LongErrorTextsAreBoundedAndTheTrailerFits) {
   Settings settings;
   settings.breaker = "{consecutive_failures: 1000, failure_rate: 0, black_hole: 0}";
   settings.retry =
@@ -344,7 +344,7 @@ TEST_F(ErrorsTest, LongErrorTextsAreBoundedAndTheTrailerFits) {
   }
 }
 
-TEST_F(ErrorsTest, ATenantMustBeOneName) {
+TEST_P(ErrorsTest, ATenantMustBeOneName) {
   Start();
   for (const std::string& bad : {std::string(), std::string(129, 't')}) {
     const Reply reply = Generate(Question("A good question?"), {.tenant = bad});
@@ -354,7 +354,7 @@ TEST_F(ErrorsTest, ATenantMustBeOneName) {
   EXPECT_TRUE(Generate(Question("A good question?"), {.tenant = std::string(128, 't')}).ok());
 }
 
-TEST_F(ErrorsTest, ShedRequestsAreToldToWait) {
+TEST_P(ErrorsTest, ShedRequestsAreToldToWait) {
   Settings settings;
   settings.top = "admission: {max_in_progress: 1, max_queue: 0}";
   settings.route = "timeout: 1s\n    min_useful: 100ms";
@@ -372,6 +372,8 @@ TEST_F(ErrorsTest, ShedRequestsAreToldToWait) {
   EXPECT_TRUE(CallRaw(channel_, "/grpc.health.v1.Health/Check", "", &health).ok());
   first.join();
 }
+
+INSTANTIATE_TEST_SUITE_P(BothCalls, ErrorsTest, ::testing::Bool(), CallName);
 
 }  // namespace
 }  // namespace holdfast::testing

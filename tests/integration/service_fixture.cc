@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "google/rpc/status.pb.h"
+#include "tests/server/stream_reader.h"
 
 namespace holdfast::testing {
 
@@ -152,7 +153,13 @@ Reply ServiceFixture::Generate(const v1::GenerateRequest& request, const CallOpt
     context.set_deadline(std::chrono::system_clock::now() + *options.deadline);
   }
   if (options.tenant) context.AddMetadata("x-holdfast-tenant", *options.tenant);
-  reply.status = stub_->Generate(&context, request, &reply.response);
+  if (streamed_) {
+    Assembled assembled;
+    reply.status = ReadStream(*stub_, context, request, assembled);
+    reply.response = assembled.Response();
+  } else {
+    reply.status = stub_->Generate(&context, request, &reply.response);
+  }
   reply.took = std::chrono::steady_clock::now() - start;
   for (const auto& [key, value] : context.GetServerTrailingMetadata()) {
     if (key == "grpc-retry-pushback-ms") reply.pushback = true;

@@ -87,6 +87,7 @@ class ServiceFixture : public ::testing::Test {
     StartServer();
   }
 
+  // By GenerateStream, if `streamed_`: the response is then what its reader has put together.
   Reply Generate(const v1::GenerateRequest& request, const CallOptions& options = {});
   Reply Ask(const std::string& text, const CallOptions& options = {}) {
     return Generate(Question(text), options);
@@ -105,6 +106,7 @@ class ServiceFixture : public ::testing::Test {
   std::vector<Json> WaitForLog(const std::string& event, size_t count) const;
   std::string Log() const { return ReadFile(dir_ / "holdfast.err"); }
 
+  bool streamed_ = false;
   std::filesystem::path dir_;
   std::unique_ptr<Simulator> sim_;
   std::unique_ptr<Process> server_;
@@ -122,5 +124,15 @@ class ServiceFixture : public ::testing::Test {
   std::mutex mutex_;
   std::vector<std::string> asked_;  // no log may hold these
 };
+
+// For what Generate and GenerateStream do alike: each test by both.
+class ServiceByBothCalls : public ServiceFixture, public ::testing::WithParamInterface<bool> {
+ protected:
+  ServiceByBothCalls() { streamed_ = GetParam(); }
+};
+
+inline std::string CallName(const ::testing::TestParamInfo<bool>& info) {
+  return info.param ? "Stream" : "Unary";
+}
 
 }  // namespace holdfast::testing
