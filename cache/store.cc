@@ -79,8 +79,10 @@ EntryRecord FromMessage(storage::StoredEntry message) {
   const std::string& values = message.remote_values();
   record.remote.scale = message.remote_scale();
   record.remote.values.resize(values.size() / sizeof(int16_t));
-  std::memcpy(record.remote.values.data(), values.data(),
-              record.remote.values.size() * sizeof(int16_t));
+  if (!record.remote.values.empty()) {
+    std::memcpy(record.remote.values.data(), values.data(),
+                record.remote.values.size() * sizeof(int16_t));
+  }
   return record;
 }
 

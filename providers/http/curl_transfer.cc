@@ -157,6 +157,8 @@ bool CurlTransfer::Reusable() const {
 }
 
 void CurlTransfer::SetMethodAndBody() {
+  // The handle may have posted before, and would do so again, with a body that is gone.
+  if (request_.method != "POST") Set(easy, CURLOPT_HTTPGET, 1L);
   if (request_.method == "HEAD") {
     Set(easy, CURLOPT_NOBODY, 1L);
     return;
