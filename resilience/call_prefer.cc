@@ -60,9 +60,9 @@ core::Task<void> Call::FollowLeader(double threshold) {
 
 // What may be shared is what may be stored: a whole answer of the chain.
 void Call::ShareAnswer() {
+  if (lead_ == nullptr) return;
   const auto* answer = settled_ ? std::get_if<core::Answer>(&*settled_) : nullptr;
-  if (lead_ == nullptr || answer == nullptr) return;
-  const bool whole = answer->degradation <= core::Degradation::kFallbackModel &&
+  const bool whole = answer != nullptr && answer->degradation <= core::Degradation::kFallbackModel &&
                      answer->finish_reason == core::FinishReason::kStop &&
                      answer->tool_calls.empty() && !answer->text.empty() && answer->served_by;
   if (whole) lead_->Land({*answer, !request_.cache.no_store});

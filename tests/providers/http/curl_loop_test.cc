@@ -230,6 +230,14 @@ TEST_F(CurlLoopTest, KeepsConnectionsAndSaysSo) {
   EXPECT_EQ(server_.connections(), 1u);
 }
 
+TEST_F(CurlLoopTest, NothingOfAnEarlierPostIsSentAgain) {
+  Run(Post("a body that has gone"));
+  EXPECT_TRUE(Run(Get()).reused_connection);
+  ASSERT_EQ(server_.requests().size(), 2u);
+  EXPECT_EQ(server_.requests()[1].method, "GET");
+  EXPECT_EQ(server_.requests()[1].body, "");
+}
+
 TEST_F(CurlLoopTest, ErrorStatusAndRedirectAreResponses) {
   server_.Expect(HttpScript::Reply(302, {{"location", server_.url("/other")}}, "moved"));
   server_.Expect(HttpScript::Reply(500, {}, "oops"));
