@@ -62,6 +62,14 @@ TEST_F(PreferTest, AHitIsServedBeforeAnyTargetAndIsNotDegraded) {
   EXPECT_THAT(cache.stored, IsEmpty());
 }
 
+TEST_F(PreferTest, AHitIsStreamedToo) {
+  Build(1);
+  cache.hit = Hit();
+  const core::Result result = RunStream(Prefer());
+  EXPECT_THAT(stream->events, ::testing::ElementsAre("started p0 none", "\"stored\""));
+  EXPECT_EQ(AnswerOf(result).cache_hit->entry_id, "e1");
+}
+
 TEST_F(PreferTest, IsOffByDefaultAndTheRouteOrTheRequestTurnsItOn) {
   cache.hit = Hit();
   Build(1);
@@ -179,6 +187,21 @@ TEST_F(PreferTest, AFailedLeaderDoesNotFailTheOthers) {
   EXPECT_EQ(AnswerOf(*all[0]->result).degradation, Degradation::kPartial);
   for (size_t i : {1, 2, 3}) EXPECT_EQ(AnswerOf(*all[i]->result).text, "fresh") << i;
   EXPECT_EQ(calls(0), 2u);
+}
+
+TEST_F(PreferTest, ALeaderWhoseChainFailedLetsTheOthersGoOnWhileItWalksDownTheLadder) {
+  route.partial.target = StepOf(9);
+  route.chain = {StepOf(0)};
+  Build(1);
+  provider(0).Then(Fails(OutcomeKind::kAuth, 1s));
+  provider(0).Otherwise(Answers("fresh", 1s));
+  provider(1).Otherwise(Answers("basic", 5s));
+  for (int i = 0; i < 2; ++i) Begin(Prefer());
+  loop.Run();
+  EXPECT_EQ(AnswerOf(*all[0]->result).text, "basic");
+  EXPECT_EQ(Took(*all[0]), 6s);
+  EXPECT_EQ(AnswerOf(*all[1]->result).text, "fresh");
+  EXPECT_EQ(Took(*all[1]), 2s);
 }
 
 TEST_F(PreferTest, ACancelledFollowerEndsAtOnceAndTakesNobodyAlong) {
