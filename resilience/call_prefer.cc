@@ -62,7 +62,8 @@ core::Task<void> Call::FollowLeader(double threshold) {
 void Call::ShareAnswer() {
   if (lead_ == nullptr) return;
   const auto* answer = settled_ ? std::get_if<core::Answer>(&*settled_) : nullptr;
-  const bool whole = answer != nullptr && answer->degradation <= core::Degradation::kFallbackModel &&
+  const bool whole = answer != nullptr &&
+                     answer->degradation <= core::Degradation::kFallbackModel &&
                      answer->finish_reason == core::FinishReason::kStop &&
                      answer->tool_calls.empty() && !answer->text.empty() && answer->served_by;
   if (whole) lead_->Land({*answer, !request_.cache.no_store});
