@@ -183,6 +183,13 @@ size_t ScriptedHttpServer::bytes_written() const {
   return bytes_written_;
 }
 
+size_t ScriptedHttpServer::blocked() const {
+  std::lock_guard lock(mutex_);
+  return std::count_if(connections_.begin(), connections_.end(), [](const auto& connection) {
+    return connection->fd >= 0 && connection->blocked;
+  });
+}
+
 size_t ScriptedHttpServer::connections() const {
   std::lock_guard lock(mutex_);
   return connections_.size();

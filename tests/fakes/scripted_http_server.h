@@ -103,6 +103,7 @@ class ScriptedHttpServer {
   std::vector<Request> requests() const;
   size_t connections() const;    // accepted so far
   size_t bytes_written() const;  // taken by the sockets, all connections together
+  size_t blocked() const;        // connections that have more to write and whose socket is full
 
   // These wait until it has happened.
   void WaitForRequests(size_t n);
