@@ -58,6 +58,7 @@ struct Writer {
     while (text.size() < total && !stop.stop_requested()) {
       if (!stream->valve().open()) {
         ++pauses;
+        pauses.notify_all();
         OpenValve wait(*loop, stream->valve());
         std::stop_callback on_stop(stop, [&wait] { wait.Set(); });
         (void)co_await wait.opened();
@@ -279,7 +280,7 @@ TEST_F(GenerateStreamTest, AReaderThatWaitsStopsItsModelAndLosesNothing) {
   ASSERT_TRUE(reader->Read(&event));
   assembled.On(event);
   // What the sockets hold besides the queue is theirs, and bounded.
-  while (writer.pauses == 0) std::this_thread::yield();
+  writer.pauses.wait(0);
   EXPECT_LT(writer.written, 10'000'000u);
   while (reader->Read(&event)) assembled.On(event);
   EXPECT_TRUE(reader->Finish().ok());
@@ -295,13 +296,7 @@ TEST_F(GenerateStreamTest, AReaderThatLeavesAWholeAnswerUnreadIsTold) {
   grpc::ClientContext context;
   const auto reader = stub_->GenerateStream(&context, Question());
   // It has been told before it is cut off, which takes as long again.
-  const auto log_says = [this] {
-    std::ifstream file(log_path_);
-    std::ostringstream log;
-    log << file.rdbuf();
-    return log.str().find("reader_too_slow") != std::string::npos;
-  };
-  while (!log_says()) std::this_thread::sleep_for(5ms);
+  ASSERT_TRUE(WaitForLog("reader_too_slow"));
   v1::GenerateStreamResponse event;
   while (reader->Read(&event)) EXPECT_FALSE(event.has_finished());
   const grpc::Status status = reader->Finish();
@@ -317,12 +312,13 @@ TEST_F(GenerateStreamTest, AReaderThatNeverReadsIsCutOff) {
   std::atomic<int> calls = 0;
   Serve([&](core::Loop&, core::Request, resilience::CallContext) {
     ++calls;
+    calls.notify_all();
     return Return(Answered(text));
   });
   grpc::ClientContext context;
   const auto reader = stub_->GenerateStream(&context, Question());
   // Neither an end nor a status can reach it, and yet nothing of the call stays.
-  while (calls == 0) std::this_thread::yield();
+  calls.wait(0);
   EXPECT_TRUE(NoneLeft());
   v1::GenerateStreamResponse event;
   while (reader->Read(&event)) {
@@ -335,7 +331,7 @@ TEST_F(GenerateStreamTest, CancellingStopsAPausedModel) {
   ServeWriter(writer);
   grpc::ClientContext context;
   const auto reader = stub_->GenerateStream(&context, Question());
-  while (writer.pauses == 0) std::this_thread::yield();
+  writer.pauses.wait(0);
   context.TryCancel();
   EXPECT_TRUE(NoneLeft());
   v1::GenerateStreamResponse event;
@@ -349,7 +345,7 @@ TEST_F(GenerateStreamTest, ShutdownEndsAPausedStream) {
   ServeWriter(writer);
   grpc::ClientContext context;
   const auto reader = stub_->GenerateStream(&context, Question());
-  while (writer.pauses == 0) std::this_thread::yield();
+  writer.pauses.wait(0);
   Stop();  // expects that no call is left
   v1::GenerateStreamResponse event;
   while (reader->Read(&event)) {

@@ -14,6 +14,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -154,10 +155,24 @@ class ServiceFixture : public ::testing::Test {
 
   std::string StopAndReadLog() {
     Stop();
+    return ReadLog();
+  }
+
+  std::string ReadLog() const {
     std::ifstream file(log_path_);
     std::ostringstream text;
     text << file.rdbuf();
     return text.str();
+  }
+
+  // Whether the log says `text` within 20 s. It is written by a thread of its own.
+  bool WaitForLog(const std::string& text) const {
+    const core::SteadyTime until = clock_.Now() + 20s;
+    while (ReadLog().find(text) == std::string::npos) {
+      if (clock_.Now() > until) return false;
+      std::this_thread::sleep_for(5ms);
+    }
+    return true;
   }
 
   void Stop() {
