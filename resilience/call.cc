@@ -101,7 +101,8 @@ core::Task<void> Call::WalkChain() {
     if (settled()) co_return;
     if (!waited) break;
   }
-  if (refusal_ && !delivery_.committed()) settled_ = std::move(*refusal_);
+  // Unless the caller has another's beginning by now, which ends as partial.
+  if (refusal_ && (!delivery_.committed() || delivery_.refused())) settled_ = std::move(*refusal_);
 }
 
 // Returns the step it ended at: a hedge that was faster has gone further.

@@ -75,26 +75,20 @@ Call::Next Call::AfterAttempt(Flight& flight) {
 Call::Next Call::AfterRefusal(Flight& flight) {
   StepRun& run = flight.run;
   AttemptEnd& end = *flight.end;
-  const bool is_final = options_.on_refusal == OnRefusal::kFinal || run.index + 1 == steps_;
-  if (delivery_.committed() && end.has_content()) {
-    SettleAnswer(run.index, std::move(end));
-    return Next::kSettled;
-  }
+  const bool shown = delivery_.committed() && end.has_content();
+  const bool is_final = options_.on_refusal == OnRefusal::kFinal || run.index + 1 == steps_ ||
+                        (shown && on_break_ == core::OnBreak::kPartial);
   // It would not go on with what another target has begun: a refusal of the whole.
-  if (delivery_.committed()) {
+  if (!shown && delivery_.committed() && !delivery_.refused()) {
     if (is_final) SettleBroken();
     return settled() ? Next::kSettled : Next::kStepOver;
   }
-  if (is_final && refusal_) return Next::kStepOver;
-  if (is_final) {
-    SettleAnswer(run.index, std::move(end));
-    return Next::kSettled;
-  }
-  if (!refusal_) {
-    SettleAnswer(run.index, std::move(end));
-    refusal_ = std::get<core::Answer>(std::move(*settled_));
-    settled_.reset();
-  }
+  if (shown) delivery_.MarkRefused();
+  if (refusal_) return Next::kStepOver;  // the first one stands
+  SettleAnswer(run.index, std::move(end));
+  if (is_final) return Next::kSettled;
+  refusal_ = std::get<core::Answer>(std::move(*settled_));
+  settled_.reset();
   return Next::kStepOver;
 }
 

@@ -33,7 +33,7 @@ size_t TrailingSpace(std::string_view text) {
 }
 
 bool Delivery::resumable() const {
-  return request_.response_format.kind == core::ResponseFormat::Kind::kText &&
+  return !refused_ && request_.response_format.kind == core::ResponseFormat::Kind::kText &&
          tool_calls_.empty() && TrailingSpace(text_) < text_.size();
 }
 
@@ -44,6 +44,7 @@ void Delivery::Begin(const core::StreamStart& start, bool continues) {
   } else if (continues) {
     stream_->OnContinued(start);
   } else {
+    refused_ = false;
     text_.clear();
     tool_calls_.clear();
     stream_->OnReset(start);

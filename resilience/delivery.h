@@ -29,8 +29,11 @@ class Delivery {
   // Content has reached the caller: from here on nothing that breaks is invisible.
   bool committed() const { return committed_; }
   // Whether what was sent can be the beginning of an answer: plain text of a plain request, and
-  // not only white space. Half a tool call or half a JSON document never is.
+  // not only white space. Half a tool call, half a JSON document or a refusal never is.
   bool resumable() const;
+  // What was sent is a refusal, and stays so until another attempt begins again.
+  void MarkRefused() { refused_ = true; }
+  bool refused() const { return refused_; }
   const std::string& text() const { return text_; }
   const std::vector<core::ToolCall>& tool_calls() const { return tool_calls_; }
   core::Valve* valve() const { return stream_ == nullptr ? nullptr : &stream_->valve(); }
@@ -86,6 +89,7 @@ class Delivery {
   const core::Request& request_;
   const Turn* heard_ = nullptr;
   bool committed_ = false;
+  bool refused_ = false;
   std::string text_;
   std::vector<core::ToolCall> tool_calls_;
 };

@@ -366,13 +366,92 @@ TEST_F(StreamTest, ARefusalToGoOnWithAnothersTextEndsPartial) {
   EXPECT_EQ(AnswerOf(result).degradation, Degradation::kPartial);
 }
 
-TEST_F(StreamTest, ARefusalAfterContentIsFinalEvenWhereTheRouteWouldGoOn) {
-  route.on_refusal = OnRefusal::kNext;
+TEST_F(StreamTest, ARefusalIsFinalByDefault) {
   Build(2);
   provider(0).Then(Script().Say("I will not").Done(core::FinishReason::kContentFilter));
   const core::Result result = RunStream();
+  EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\""));
   EXPECT_EQ(calls(1), 0u);
   EXPECT_EQ(AnswerOf(result).finish_reason, core::FinishReason::kContentFilter);
+}
+
+class RefusalTest : public StreamTest {
+ protected:
+  RefusalTest() { route.on_refusal = OnRefusal::kNext; }
+
+  static AttemptScript Refuses(const std::string& text) {
+    return Script().Say(text).Done(core::FinishReason::kRefusal);
+  }
+};
+
+// As the unary call does, but for the reset: what has been shown is void, and never continued.
+TEST_F(RefusalTest, AfterItsTextTheNextTargetBeginsAgain) {
+  for (const core::OnBreak on_break : {core::OnBreak::kContinue, core::OnBreak::kRestart}) {
+    providers.clear();
+    Build(2);
+    provider(1).CanContinue();
+    provider(0).Otherwise(Refuses("I will not"));
+    provider(1).Otherwise(Answers("It scatters."));
+    const core::Result result = RunStream(AskWith(on_break));
+    EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\"",
+                                      "reset p1 fallback_model", "\"It scatters.\""));
+    EXPECT_EQ(provider(1).seen()[0].prefix, "");
+    EXPECT_EQ(AnswerOf(result).finish_reason, core::FinishReason::kStop);
+    EXPECT_EQ(breaker(0).Snapshot().successes, 1);
+    const core::Result unary = Run();
+    EXPECT_EQ(AnswerOf(unary).text, AnswerOf(result).text);
+    EXPECT_EQ(AnswerOf(unary).served_by, AnswerOf(result).served_by);
+  }
+}
+
+// Who asks for no second beginning gets none: the refusal is the answer.
+TEST_F(RefusalTest, OnBreakPartialEndsWithTheTextThatWasShown) {
+  Build(2);
+  provider(0).Then(Refuses("I will not"));
+  const core::Result result = RunStream(AskWith(core::OnBreak::kPartial));
+  EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\""));
+  EXPECT_EQ(calls(1), 0u);
+  EXPECT_EQ(AnswerOf(result).finish_reason, core::FinishReason::kRefusal);
+  EXPECT_EQ(AnswerOf(result).degradation, Degradation::kNone);
+}
+
+TEST_F(RefusalTest, WhereNoLaterTargetAnswersItStandsAsItWasShown) {
+  const std::vector<AttemptScript> others = {Fails(OutcomeKind::kAuth),
+                                             Fails(OutcomeKind::kBadRequest),
+                                             Script().End(OutcomeKind::kRefusal)};
+  for (const AttemptScript& other : others) {
+    providers.clear();
+    Build(2);
+    provider(0).Otherwise(Refuses("I will not"));
+    provider(1).Otherwise(other);
+    const core::Result result = RunStream();
+    EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\""));
+    EXPECT_EQ(calls(1), 1u);
+    EXPECT_EQ(AnswerOf(result).finish_reason, core::FinishReason::kRefusal);
+    EXPECT_EQ(AnswerOf(result).text, "I will not");
+    EXPECT_EQ(AnswerOf(Run()).text, "I will not");
+  }
+}
+
+TEST_F(RefusalTest, WhatBreaksAfterItIsMendedAsEver) {
+  Build(3);
+  provider(2).CanContinue();
+  provider(0).Then(Refuses("I will not"));
+  provider(1).Then(Breaks("Blue li"));
+  provider(2).Then(Answers("ght"));
+  RunStream();
+  EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\"", "reset p1 fallback_model",
+                                    "\"Blue li\"", "continued p2 fallback_model", "\"ght\""));
+}
+
+TEST_F(RefusalTest, OfTwoTheFirstStands) {
+  Build(2);
+  provider(0).Otherwise(Refuses("I will not"));
+  provider(1).Otherwise(Refuses("Nor will I"));
+  const core::Result result = RunStream();
+  EXPECT_THAT(events(), ElementsAre("started p0 none", "\"I will not\"", "reset p1 fallback_model",
+                                    "\"Nor will I\"", "reset p0 none", "\"I will not\""));
+  EXPECT_EQ(AnswerOf(Run()).text, AnswerOf(result).text);
 }
 
 TEST_F(StreamTest, TheTimeThatRunsOutMidTextLeavesAPartialAnswer) {
