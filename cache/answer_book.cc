@@ -11,27 +11,12 @@
 namespace holdfast::cache {
 namespace {
 
-constexpr size_t kGraphStepsPerInsert = 4;  // more than one, so that a lag shrinks
-constexpr size_t kGraphStepsPerTurn = 32;   // some milliseconds
-constexpr size_t kLoadAtOnce = 8192;        // scopes up to this size are loaded by who needs them
-constexpr size_t kRowsPerTurn = 2048;       // of loading and of what expired
-constexpr size_t kDebtsPerTurn = 16;
+constexpr size_t kRowsPerTurn = 2048;  // of what expired
 constexpr size_t kUsagePerUpkeep = 4096;
 constexpr size_t kVictimsAtOnce = 256;
-constexpr size_t kSaveAfter = 1000;  // changes, or a tenth of the scope
 constexpr double kTwinCosine = 0.97;
-constexpr int kMostDamagedRounds = 3;
 constexpr core::Duration kUpkeepEvery = std::chrono::minutes(1);
-constexpr core::Duration kDebtPause = std::chrono::seconds(10);
 constexpr core::Duration kBetweenWarnings = std::chrono::minutes(1);
-
-std::string ScopeOf(std::string_view key) {
-  return std::string(key.substr(0, key.size() - std::min(key.size(), kQuestionKeySize)));
-}
-
-std::string_view QuestionOf(std::string_view key) {
-  return key.substr(key.size() - std::min(key.size(), kQuestionKeySize));
-}
 
 uint64_t UnixMillis(core::WallTime time) {
   const auto millis = std::chrono::floor<std::chrono::milliseconds>(time).time_since_epoch();
@@ -47,10 +32,6 @@ bool HasLabels(const IdRecord* details, const Labels& labels) {
   });
 }
 
-ScopeIndex::Entry ForIndex(std::string_view key, const VectorRecord& vector) {
-  return {QuestionOf(key), vector.id, vector.created_at, vector.pinned};
-}
-
 }  // namespace
 
 AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embedder,
@@ -62,11 +43,21 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
       judge_(judge),
       store_(EntryStore::Open(options_.directory, clock.WallNow(),
                               {.encryption_key = options_.encryption_key})),
-      snapshots_(store_->derived_directory()),
+      local_(VectorKind::kLocal, embedder_, Snapshots(store_->derived_directory("index"))),
       eviction_(*store_),
       next_upkeep_(clock.Now() + kUpkeepEvery) {
   if (!store_->problem().empty()) options_.warn(store_->problem());
-  if (options_.remote != nullptr) remote_scan_ = "";
+  sources_.push_back(&local_);
+  Snapshots remote_snapshots(store_->derived_directory("remote_index"));
+  if (options_.remote != nullptr) {
+    sources_.push_back(
+        &remote_.emplace(VectorKind::kRemote, *options_.remote, std::move(remote_snapshots)));
+  } else {
+    remote_snapshots.DropAll();
+    if (!store_->CheckedFor(VectorKind::kRemote).empty()) {
+      store_->NoteChecked(VectorKind::kRemote, "").IgnoreError();
+    }
+  }
   ReadCensus();
 }
 
@@ -74,7 +65,9 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
 AnswerBook::~AnswerBook() {
   SaveUsage();
   for (const auto& [key, in_memory] : in_memory_) {
-    if (in_memory.scope->unsaved > 0) SaveIndex(*in_memory.scope);
+    for (Source* source : sources_) {
+      if (in_memory.scope->Of(*source).unsaved > 0) SaveIndex(*in_memory.scope, *source);
+    }
   }
 }
 
@@ -91,10 +84,7 @@ void AnswerBook::ReadCensus() {
   if (!readable) CountFromEntries();
   expired_ += RemoveAll(expired);
   EvictExcess();
-  store_->ForEachDebt("", [&](std::string_view) {
-    ++debts_;
-    return true;
-  });
+  for (Source* source : sources_) BeginCheck(*source);
 
   for (const auto& [key, count] : census_) to_load_.push_back(key);
   std::sort(to_load_.begin(), to_load_.end(),
@@ -123,7 +113,7 @@ Inserted AnswerBook::InsertInto(const std::string& scope_key, const std::string&
   std::optional<QuantizedVector> vector;
   if (!options.embed_later) {
     const Embedded embedded =
-        options.vector.empty() ? EmbedText(question) : Checked(options.vector);
+        options.vector.empty() ? EmbedText(question) : Checked(embedder_, options.vector);
     if (absl::IsInvalidArgument(embedded.status())) {
       ++rejected_vectors_;
       return Inserted::kNoVector;
@@ -156,11 +146,7 @@ Inserted AnswerBook::InsertInto(const std::string& scope_key, const std::string&
 Inserted AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
                                const std::optional<QuantizedVector>& vector, bool keep_newer) {
   // What is written now is what is likely to be asked for next.
-  if (scope.loaded != Loaded::kWholly && EntriesIn(scope.key) <= kLoadAtOnce) {
-    LoadStep(scope, std::numeric_limits<size_t>::max());
-  } else if (scope.loaded == Loaded::kNot) {
-    LoadStep(scope, kRowsPerTurn);
-  }
+  for (Source* source : sources_) BeginLoad(scope, *source);
   const std::optional<std::string> replaced = store_->IdUnder(id.key);
   const auto replaced_id = replaced ? store_->FindId(*replaced) : std::nullopt;
   if (replaced_id && !entry.pinned &&
@@ -169,7 +155,10 @@ Inserted AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryReco
   }
   std::optional<VectorRecord> row;
   if (vector) row = {entry.id, entry.created_at, embedder_.id(), *vector, entry.pinned};
-  const absl::Status status = store_->Put(id, entry, row, replaced.value_or(""));
+  const bool owed = replaced && store_->Owes(VectorKind::kLocal, id.key);
+  const bool owed_remote = replaced && remote_ && store_->Owes(VectorKind::kRemote, id.key);
+  const absl::Status status =
+      store_->Put(id, entry, row, replaced.value_or(""), remote_.has_value());
   if (!status.ok()) {
     WarnOfWrite(status);
     return Inserted::kFailed;
@@ -178,25 +167,30 @@ Inserted AnswerBook::PutLocked(Scope& scope, const IdRecord& id, const EntryReco
   {
     const std::unique_lock lock(scope.mutex);
     if (row) {
-      scope.index.Put(ForIndex(id.key, *row), *vector);
+      scope.local.index->Put(ForIndex(id.key, *row), *vector);
     } else {
-      scope.index.Remove(question_key);
+      scope.local.index->Remove(question_key);
     }
+    if (scope.remote) scope.remote->index->Remove(question_key);
   }
   CountEntries(
       scope.key, replaced ? 0 : 1,
       static_cast<int64_t>(id.bytes) - static_cast<int64_t>(replaced_id ? replaced_id->bytes : 0));
   eviction_.NoteStored(entry.id);
   if (vector) {
-    ExtendGraph(scope, kGraphStepsPerInsert);
+    ExtendGraph(scope, local_, kGraphStepsPerInsert);
     NoteTwins(scope, question_key, *vector);
-  } else {
-    ++debts_;
-    work_due_ = true;
   }
-  NoteChange(scope);
-  NoteRemoteWork(id.key);
+  NoteDebt(local_, owed, !vector);
+  if (remote_) NoteDebt(*remote_, owed_remote, true);
+  for (Source* source : sources_) NoteChange(scope, *source);
   return Inserted::kStored;
+}
+
+void AnswerBook::NoteDebt(Source& source, bool owed, bool owes) {
+  if (owes && !owed) ++source.debts;
+  if (!owes && owed && source.debts > 0) --source.debts;
+  if (owes) work_due_ = true;
 }
 
 void AnswerBook::NoteTwins(const Scope& scope, std::string_view question_key,
@@ -205,35 +199,9 @@ void AnswerBook::NoteTwins(const Scope& scope, std::string_view question_key,
     const std::lock_guard lock(mutex_);
     if (entries_ <= options_.max_entries / 2 && entry_bytes_ <= options_.max_bytes / 2) return;
   }
-  for (const auto& question : scope.index.Near(question_key, vector, kTwinCosine)) {
+  for (const auto& question : scope.local.index->Near(question_key, vector, kTwinCosine)) {
     const auto id = store_->IdUnder(scope.key + std::string(question.data(), question.size()));
     if (id) eviction_.NoteTwin(*id);
-  }
-}
-
-// Caller holds `writing`. A step at a time, so that lookups get their turn between.
-void AnswerBook::ExtendGraph(Scope& scope, size_t count) {
-  bool more = true;
-  for (; more && count > 0; --count) {
-    const std::unique_lock lock(scope.mutex);
-    more = scope.index.ExtendGraph(1);
-  }
-  if (more) NoteWork(to_extend_, scope.key);
-  NoteSize(scope);
-}
-
-// Caller holds `writing`.
-void AnswerBook::NoteSize(Scope& scope) {
-  scope.bytes = scope.index.bytes();
-  scope.size = scope.index.size();
-}
-
-void AnswerBook::NoteChange(Scope& scope) {
-  NoteSize(scope);
-  scope.changed_lately = true;
-  if (++scope.unsaved >= std::max(kSaveAfter, scope.index.size() / 10) && snapshots_.enabled() &&
-      scope.index.GraphIsWhole()) {
-    NoteWork(to_save_, scope.key);
   }
 }
 
@@ -245,327 +213,6 @@ void AnswerBook::Export(std::string_view prefix, std::string_view after,
     return visit({std::string(key), ScopeOf(key), *std::move(entry),
                   std::move(details).value_or(IdRecord())});
   });
-}
-
-std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
-                                               const std::string& question,
-                                               const core::CacheQuery& query,
-                                               absl::FunctionRef<bool()> give_up,
-                                               core::SteadyTime by) {
-  const std::string scope_key = ScopeKey(source);
-  if (!Known(scope_key)) return std::nullopt;
-  const std::string same = scope_key + QuestionKey(NormalizeQuestion(question));
-  if (auto hit = FindSame(same, question, query)) return hit;
-  auto ranked = Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age,
-                         give_up, by);
-  if (ranked.empty()) return std::nullopt;
-  const Verdict& best = ranked.front().verdict;
-  if (best.refused || best.similarity < query.min_similarity) return std::nullopt;
-  return Serve(std::move(ranked.front()), query);
-}
-
-std::optional<core::CacheHit> AnswerBook::FindSame(const std::string& key,
-                                                   const std::string& question,
-                                                   const core::CacheQuery& query) {
-  auto entry = store_->Get(key);
-  if (!entry) return std::nullopt;
-  Considered found = Judged(question, *std::move(entry), 1);
-  if (found.age > query.max_age && !found.entry.pinned) return std::nullopt;
-  if (found.verdict.refused || found.verdict.similarity < query.min_similarity) {
-    return std::nullopt;
-  }
-  return Serve(std::move(found), query);
-}
-
-Considered AnswerBook::Judged(std::string_view asked, EntryRecord entry, double cosine) const {
-  Considered considered{std::move(entry), {}, cosine, {}};
-  considered.age = AgeOf(considered.entry.created_at);
-  considered.verdict = judge_.Compare(
-      asked, {considered.entry.question, cosine, considered.age, considered.entry.pinned});
-  return considered;
-}
-
-core::CacheHit AnswerBook::Serve(Considered found, const core::CacheQuery& query) {
-  eviction_.NoteHit(found.entry.id);
-  return {std::move(found.entry.id),
-          std::move(found.entry.answer),
-          found.verdict.similarity,
-          query.min_similarity,
-          found.cosine,
-          found.age,
-          found.entry.created_at,
-          std::move(found.entry.provider),
-          std::move(found.entry.model)};
-}
-
-std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
-                                            double min_cosine, core::Duration max_age) {
-  auto found = Consider(
-      source, question, min_cosine, max_age, [] { return false; }, core::SteadyTime::max());
-  if (auto same = store_->Get(ScopeKey(source) + QuestionKey(NormalizeQuestion(question)))) {
-    // As FindSame sees it, also if it was found by its vector.
-    std::erase_if(found, [&](const Considered& one) { return one.entry.id == same->id; });
-    Considered own = Judged(question, *std::move(same), 1);
-    if (own.entry.pinned || own.age <= max_age) found.push_back(std::move(own));
-  }
-  Rank(found);
-  return found;
-}
-
-std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const std::string& question,
-                                             double min_cosine, core::Duration max_age,
-                                             absl::FunctionRef<bool()> give_up,
-                                             core::SteadyTime by) {
-  const std::string scope_key = ScopeKey(source);
-  if (!Known(scope_key) || give_up()) return {};
-  const Embedded vector = EmbedText(question);
-  if (!vector.ok() || give_up()) return {};
-
-  const Lease lease(*this, scope_key);
-  Scope& scope = *lease;
-  MakeUsable(scope);
-  std::vector<Considered> found;
-  std::optional<std::vector<float>> remote;  // asked for once; empty if there is none
-  for (int round = 0; round < kMostDamagedRounds; ++round) {
-    if (give_up()) return {};
-    const auto nearest = Nearest(scope, *vector, min_cosine, max_age);
-    found.clear();
-    std::vector<KeyAndId> damaged;
-    for (const auto& [question_key, cosine] : nearest) {
-      const std::string key = scope.key + std::string(question_key.data(), question_key.size());
-      auto entry = store_->Get(key);
-      if (entry && HasRemote(*entry)) {
-        if (!remote) remote = RemoteVectorOf(question, by);
-        const double judged = remote->empty() ? cosine : RemoteCosine(*entry, *remote);
-        found.push_back(Judged(question, *std::move(entry), judged));
-      } else if (entry) {
-        found.push_back(Judged(question, *std::move(entry), cosine));
-      } else if (const auto id = store_->IdUnder(key)) {
-        damaged.push_back({key, *id});
-      }  // else it was removed just now
-    }
-    if (damaged.empty()) break;
-    RemoveAll(damaged);  // and look again: others take their places
-  }
-  Rank(found);
-  return found;
-}
-
-void AnswerBook::Rank(std::vector<Considered>& found) {
-  std::sort(found.begin(), found.end(), [](const Considered& a, const Considered& b) {
-    const auto rank = [](const Considered& c) {
-      return std::tuple(c.verdict.refused, -c.verdict.similarity, -c.cosine, c.age);
-    };
-    return rank(a) < rank(b);
-  });
-}
-
-std::vector<std::pair<ScopeIndex::Question, double>> AnswerBook::Nearest(
-    Scope& scope, std::span<const float> vector, double min_cosine, core::Duration max_age) const {
-  std::vector<std::pair<ScopeIndex::Question, double>> nearest;
-  const std::shared_lock lock(scope.mutex);
-  scope.index.Visit(vector, min_cosine, [&](const ScopeIndex::Item& item, double cosine) {
-    if (!item.pinned && AgeOf(item.created_at) > max_age) return false;
-    nearest.emplace_back(item.question, cosine);
-    return nearest.size() == kCandidates;
-  });
-  return nearest;
-}
-
-AnswerBook::Embedded AnswerBook::EmbedText(std::string_view text) const {
-  auto results = embedder_.EmbedBatch(std::span(&text, 1));
-  if (results.size() != 1) return absl::InvalidArgumentError("no vector");
-  if (!results[0].ok()) return results[0].status();
-  texts_cut_ += results[0]->cut ? 1 : 0;
-  return Checked(std::move(results[0]->vector));
-}
-
-// A unit vector of the right size: nothing else is ever written or compared.
-AnswerBook::Embedded AnswerBook::Checked(std::vector<float> vector) const {
-  double squares = 0;
-  for (const float value : vector) squares += static_cast<double>(value) * value;
-  if (vector.size() != embedder_.dimension() || !std::isfinite(squares) || squares <= 0) {
-    return absl::InvalidArgumentError("zero, not finite or of a wrong size");
-  }
-  const double norm = std::sqrt(squares);
-  for (float& value : vector) value = static_cast<float>(value / norm);
-  return vector;
-}
-
-// A small scope is loaded wholly; of a large one lookups see what is there.
-void AnswerBook::MakeUsable(Scope& scope) {
-  if (scope.loaded == Loaded::kWholly) return;
-  if (EntriesIn(scope.key) <= kLoadAtOnce) {
-    const std::lock_guard lock(scope.writing);
-    LoadStep(scope, std::numeric_limits<size_t>::max());
-  } else if (const std::unique_lock lock(scope.writing, std::try_to_lock);
-             lock && scope.loaded == Loaded::kNot) {
-    LoadStep(scope, kRowsPerTurn);
-  }
-}
-
-// Caller holds `writing`.
-void AnswerBook::LoadStep(Scope& scope, size_t most) {
-  if (scope.loaded == Loaded::kWholly) return;
-  if (scope.loaded == Loaded::kNot) {
-    const size_t expected = EntriesIn(scope.key);
-    std::shared_ptr<const ScopeIndex::Saved> saved;
-    const auto directory =
-        expected > options_.flat_limit ? snapshots_.Latest(scope.key) : std::filesystem::path();
-    if (!directory.empty()) {
-      saved = ScopeIndex::ReadSaved(directory, embedder_.id(), embedder_.dimension());
-    }
-    const std::unique_lock lock(scope.mutex);
-    scope.index.Expect(expected);
-    if (saved) scope.index.BeginRestore(*saved);
-    scope.loaded = Loaded::kPartly;
-  }
-  std::vector<std::pair<std::string, VectorRecord>> rows;
-  std::vector<std::string> owing;
-  size_t seen = 0;
-  std::string last = scope.loaded_to;
-  const bool readable = store_->ForEachVector(
-      scope.key, last, [&](std::string_view key, std::optional<VectorRecord> vector) {
-        last = key;
-        if (key.size() != scope.key.size() + kQuestionKeySize) return true;
-        if (!vector || !IsOurs(*vector)) {
-          owing.emplace_back(key);  // its own was damaged, or another embedder's
-        } else if (!vector->vector.values.empty()) {
-          rows.emplace_back(key, *std::move(vector));
-        }
-        return ++seen < most;
-      });
-  BeginDebts(owing);
-  {
-    const std::unique_lock lock(scope.mutex);
-    for (const auto& [key, row] : rows) scope.index.Load(ForIndex(key, row), row.vector);
-  }
-  scope.loaded_to = last;
-  NoteSize(scope);
-  if (!readable) LoadOneByOne(scope);
-  if (seen < most) {
-    FinishLoad(scope);
-  } else {
-    NoteWork(loading_, scope.key);
-  }
-}
-
-bool AnswerBook::IsOurs(const VectorRecord& row) const {
-  const size_t size = row.vector.values.size();
-  return row.embedder == embedder_.id() && (size == 0 || size == embedder_.dimension());
-}
-
-void AnswerBook::FinishLoad(Scope& scope) {
-  scope.index.PrepareGraph();
-  {
-    const std::unique_lock lock(scope.mutex);
-    scope.index.FinishLoad();
-    scope.loaded = Loaded::kWholly;
-  }
-  NoteSize(scope);
-  if (scope.index.size() > options_.flat_limit) NoteWork(to_extend_, scope.key);
-}
-
-// Part of a file cannot be read: what stands in the rest can still be got by its key.
-void AnswerBook::LoadOneByOne(Scope& scope) {
-  std::vector<std::string> owing;
-  store_->ForEachId("", [&](std::string_view, const IdRecord& record) {
-    if (ScopeOf(record.key) != scope.key || record.key <= scope.loaded_to) return true;
-    const auto row = store_->GetVector(record.key);
-    if (!row || !IsOurs(*row)) {
-      owing.push_back(record.key);
-    } else if (!row->vector.values.empty()) {
-      const std::unique_lock lock(scope.mutex);
-      scope.index.Load(ForIndex(record.key, *row), row->vector);
-    }
-    return true;
-  });
-  BeginDebts(owing);
-}
-
-void AnswerBook::BeginDebts(const std::vector<std::string>& keys) {
-  std::vector<std::string> added;
-  for (const std::string& key : keys) {
-    if (!store_->Owes(key)) added.push_back(key);
-  }
-  if (added.empty()) return;
-  if (const absl::Status status = store_->AddDebts(added); !status.ok()) {
-    WarnOfWrite(status);
-    return;
-  }
-  debts_ += added.size();
-  work_due_ = true;
-}
-
-void AnswerBook::PayDebts() {
-  const std::unique_lock paying(debt_mutex_, std::try_to_lock);
-  if (!paying || debts_ == 0) return;
-  {
-    const std::lock_guard lock(mutex_);
-    if (clock_.Now() < pay_debts_after_) return;
-  }
-  std::vector<std::string> keys;
-  const bool from_start = paid_to_.empty();
-  store_->ForEachDebt(paid_to_, [&](std::string_view key) {
-    keys.emplace_back(key);
-    return keys.size() < kDebtsPerTurn;
-  });
-  if (keys.empty()) {
-    paid_to_.clear();
-    if (from_start) debts_ = 0;
-    return;
-  }
-  std::vector<std::pair<std::string, EntryRecord>> entries;
-  for (const std::string& key : keys) {
-    if (auto entry = store_->Get(key)) {
-      entries.emplace_back(key, *std::move(entry));
-    } else {
-      store_->ForgiveDebt(key).IgnoreError();
-    }
-  }
-  std::vector<std::string_view> texts;
-  for (const auto& [key, entry] : entries) texts.push_back(entry.question);
-  auto results = embedder_.EmbedBatch(texts);
-  for (size_t i = 0; i < entries.size() && i < results.size(); ++i) {
-    const Embedded vector =
-        results[i].ok() ? Checked(std::move(results[i]->vector)) : Embedded(results[i].status());
-    if (results[i].ok()) texts_cut_ += results[i]->cut ? 1 : 0;
-    if (vector.ok()) {
-      PayDebt(entries[i].first, entries[i].second, Quantize(*vector));
-    } else if (absl::IsInvalidArgument(vector.status())) {
-      ++rejected_vectors_;  // it never will; the same question still finds it
-      PayDebt(entries[i].first, entries[i].second, {});
-    } else {
-      const std::lock_guard lock(mutex_);
-      pay_debts_after_ = clock_.Now() + kDebtPause;
-      return;
-    }
-  }
-  paid_to_ = keys.back();
-}
-
-// An empty vector says that this embedder has none for it.
-void AnswerBook::PayDebt(const std::string& key, const EntryRecord& entry,
-                         const QuantizedVector& vector) {
-  const Lease lease(*this, ScopeOf(key));
-  Scope& scope = *lease;
-  const std::lock_guard lock(scope.writing);
-  if (store_->IdUnder(key) != entry.id) return;  // replaced or removed since
-  const VectorRecord row{entry.id, entry.created_at, embedder_.id(), vector, entry.pinned};
-  if (const absl::Status status = store_->PutVector(key, row); !status.ok()) {
-    WarnOfWrite(status);
-    const std::lock_guard pausing(mutex_);
-    pay_debts_after_ = clock_.Now() + kDebtPause;
-    return;
-  }
-  if (debts_ > 0) --debts_;
-  if (scope.loaded == Loaded::kNot || vector.values.empty()) return;
-  {
-    const std::unique_lock exclusive(scope.mutex);
-    scope.index.Put(ForIndex(key, row), vector);
-  }
-  ExtendGraph(scope, kGraphStepsPerInsert);
-  NoteChange(scope);
 }
 
 size_t AnswerBook::Purge(const PurgeFilter& filter) {
@@ -632,6 +279,7 @@ size_t AnswerBook::RemoveAll(const std::vector<KeyAndId>& entries) {
 size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries) {
   std::vector<KeyAndId> rows;
   int64_t counted = 0, bytes = 0;
+  std::vector<Source*> owed;
   for (const auto& [key, id] : entries) {
     const std::optional<std::string> current = store_->IdUnder(key);
     const bool replaced_since = current && !current->empty() && *current != id;
@@ -642,6 +290,9 @@ size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries)
     rows.push_back({key, id});
     if (!current) continue;
     ++counted;
+    for (Source* source : sources_) {
+      if (store_->Owes(source->kind, key)) owed.push_back(source);
+    }
     if (const auto details = store_->FindId(id)) bytes += static_cast<int64_t>(details->bytes);
   }
   if (const absl::Status status = store_->Remove(rows); !status.ok()) {
@@ -651,18 +302,26 @@ size_t AnswerBook::RemoveLocked(Scope& scope, std::span<const KeyAndId> entries)
   {
     const std::unique_lock lock(scope.mutex);
     for (const KeyAndId& row : rows) {
-      if (!row.key.empty()) scope.index.Remove(QuestionOf(row.key));
+      if (row.key.empty()) continue;
+      for (Source* source : sources_) scope.Of(*source).index->Remove(QuestionOf(row.key));
     }
   }
+  for (Source* source : owed) NoteDebt(*source, true, false);
   NoteSize(scope);
   CountEntries(scope.key, -counted, -bytes);
-  if (EntriesIn(scope.key) == 0) {
-    snapshots_.Drop(scope.key);
-    scope.unsaved = 0;
-  } else {
-    NoteChange(scope);
+  const bool empty = EntriesIn(scope.key) == 0;
+  for (Source* source : sources_) {
+    Indexed& indexed = scope.Of(*source);
+    if (empty) {
+      source->snapshots.Drop(scope.key);
+      indexed.unsaved = 0;
+    } else {
+      NoteChange(scope, *source);
+    }
+    if (indexed.loaded == Loaded::kWholly && indexed.index->HasGraph()) {
+      NoteWork(to_extend_, scope.key);
+    }
   }
-  if (scope.loaded == Loaded::kWholly && scope.index.HasGraph()) NoteWork(to_extend_, scope.key);
   return static_cast<size_t>(counted);
 }
 
@@ -716,8 +375,10 @@ void AnswerBook::Tend(bool may_embed) {
   LoadSome();
   ExtendSomeGraph();
   SaveSomeIndex();
-  if (may_embed) PayDebts();
-  if (may_embed) EmbedSomeRemotely();
+  for (Source* source : sources_) {
+    CheckSome(*source);
+    if (may_embed) PayDebts(*source);
+  }
   RemoveExpired();
   const std::lock_guard lock(mutex_);
   UpdateWorkDue();
@@ -732,7 +393,10 @@ void AnswerBook::Upkeep() {
   // What has come to rest is saved, however little it was.
   for (const auto& [key, in_memory] : in_memory_) {
     Scope& scope = *in_memory.scope;
-    if (!scope.changed_lately.exchange(false) && scope.unsaved > 0) to_save_.insert(key);
+    for (Source* source : sources_) {
+      Indexed& indexed = scope.Of(*source);
+      if (!indexed.changed_lately.exchange(false) && indexed.unsaved > 0) to_save_.insert(key);
+    }
   }
 }
 
@@ -781,58 +445,6 @@ void AnswerBook::RemoveExpired() {
   if (!expired_to_) expired_to_ = std::move(next);
 }
 
-void AnswerBook::LoadSome() {
-  std::optional<std::string> key = TakeWork(loading_);
-  {
-    const std::lock_guard lock(mutex_);
-    // One that was dropped meanwhile begins anew when it is asked for.
-    if (key && !in_memory_.contains(*key)) key.reset();
-    if (!key && index_bytes_ >= options_.index_memory) to_load_.clear();
-    if (!key && !to_load_.empty()) {
-      key = std::move(to_load_.back());
-      to_load_.pop_back();
-    }
-  }
-  if (!key || !Known(*key)) return;
-  const Lease lease(*this, *key);
-  const std::lock_guard lock((*lease).writing);
-  LoadStep(*lease, kRowsPerTurn);
-}
-
-void AnswerBook::ExtendSomeGraph() {
-  const auto key = TakeWork(to_extend_);
-  if (!key) return;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!in_memory_.contains(*key)) return;  // dropped meanwhile: it is noted again when loaded
-  }
-  const Lease lease(*this, *key);
-  const std::lock_guard lock((*lease).writing);
-  ExtendGraph(*lease, kGraphStepsPerTurn);
-}
-
-void AnswerBook::SaveSomeIndex() {
-  const auto key = TakeWork(to_save_);
-  if (!key) return;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!in_memory_.contains(*key)) return;
-  }
-  const Lease lease(*this, *key);
-  const std::lock_guard lock((*lease).writing);
-  SaveIndex(*lease);
-}
-
-// Caller holds `writing`. Lookups go on beside it.
-void AnswerBook::SaveIndex(Scope& scope) {
-  if (!snapshots_.enabled() || !scope.index.GraphIsWhole()) return;
-  scope.unsaved = 0;  // if it fails, it is for the next time
-  const auto directory = snapshots_.Begin(scope.key);
-  if (!directory.empty() && scope.index.Save(directory, embedder_.id())) {
-    snapshots_.Commit(scope.key);
-  }
-}
-
 void AnswerBook::NoteWork(std::unordered_set<std::string>& kind, const std::string& scope_key) {
   const std::lock_guard lock(mutex_);
   kind.insert(scope_key);
@@ -848,60 +460,13 @@ std::optional<std::string> AnswerBook::TakeWork(std::unordered_set<std::string>&
 // Caller holds mutex_.
 void AnswerBook::UpdateWorkDue() {
   if (to_load_.empty() && loading_.empty() && to_extend_.empty()) ready_ = true;
-  const bool may_pay = debts_ > 0 && clock_.Now() >= pay_debts_after_;
+  const bool may_embed =
+      std::any_of(sources_.begin(), sources_.end(), [this](const Source* source) {
+        return (source->debts > 0 || source->checking) &&
+               clock_.Now() >= source->pause_until.load();
+      });
   work_due_ = !to_load_.empty() || !loading_.empty() || !to_extend_.empty() || !to_save_.empty() ||
-              expired_to_ || may_pay ||
-              ((remote_scan_ || !remote_due_.empty()) && clock_.Now() >= remote_after_);
-}
-
-std::shared_ptr<AnswerBook::Scope> AnswerBook::Acquire(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  const auto [it, added] = in_memory_.try_emplace(key);
-  InMemory& entry = it->second;
-  if (added) {
-    entry.scope = std::make_shared<Scope>(key, embedder_.dimension(), options_.flat_limit);
-    recently_used_.push_front(key);
-    entry.used = recently_used_.begin();
-  } else {
-    recently_used_.splice(recently_used_.begin(), recently_used_, entry.used);
-  }
-  return entry.scope;
-}
-
-void AnswerBook::GiveBack(std::shared_ptr<Scope> scope) {
-  std::vector<std::shared_ptr<Scope>> dropped;  // outlives the lock: a large index frees slowly
-  const std::lock_guard lock(mutex_);
-  const auto it = in_memory_.find(scope->key);
-  InMemory& entry = it->second;
-  index_bytes_ -= entry.bytes;
-  entry.bytes = scope->bytes;
-  index_bytes_ += entry.bytes;
-  scope.reset();
-  const bool unused = entry.scope.use_count() == 1;
-  const Loaded loaded = entry.scope->loaded;
-  if (unused && loaded != Loaded::kPartly &&
-      (loaded == Loaded::kNot || entry.scope->index.size() == 0)) {
-    index_bytes_ -= entry.bytes;
-    dropped.push_back(std::move(entry.scope));
-    recently_used_.erase(entry.used);
-    in_memory_.erase(it);
-  }
-  TrimMemory(dropped);
-}
-
-// Caller holds mutex_. The scope used last stays even if it alone is too large.
-void AnswerBook::TrimMemory(std::vector<std::shared_ptr<Scope>>& dropped) {
-  auto candidate = recently_used_.end();
-  while (index_bytes_ > options_.index_memory && candidate != recently_used_.begin()) {
-    --candidate;
-    if (candidate == recently_used_.begin()) return;
-    const auto it = in_memory_.find(*candidate);
-    if (it->second.scope.use_count() > 1) continue;
-    index_bytes_ -= it->second.bytes;
-    dropped.push_back(std::move(it->second.scope));
-    in_memory_.erase(it);
-    candidate = recently_used_.erase(candidate);
-  }
+              expired_to_ || may_embed;
 }
 
 void AnswerBook::CountEntries(const std::string& scope_key, int64_t entries, int64_t bytes) {
@@ -941,18 +506,6 @@ size_t AnswerBook::scopes() const {
 uint64_t AnswerBook::entry_bytes() const {
   const std::lock_guard lock(mutex_);
   return entry_bytes_;
-}
-
-size_t AnswerBook::indexed() const {
-  const std::lock_guard lock(mutex_);
-  size_t indexed = 0;
-  for (const auto& [key, in_memory] : in_memory_) indexed += in_memory.scope->size;
-  return indexed;
-}
-
-size_t AnswerBook::index_bytes() const {
-  const std::lock_guard lock(mutex_);
-  return index_bytes_;
 }
 
 core::Duration AnswerBook::AgeOf(core::WallTime created_at) const {

@@ -3,21 +3,25 @@
 // What the cache does, without the asynchrony: it embeds, stores, finds, evicts and purges, and
 // blocks while it does. SemanticCache owns it and calls it on the pool's threads; thread safe.
 //
-// A scope's entries are in the store always, and in memory, as a ScopeIndex, while the scope is in
-// use: loaded when it is first asked for and after a start the largest first, dropped longest
-// unused first once `index_memory` is exceeded. A large scope is loaded in steps, and lookups see
-// what is there by then; its graph is saved now and then (snapshots.h), so that it need not be
-// built anew. Whoever changes a scope's entries holds its `writing` over store and index, so the
-// two agree; a lookup waits for the index alone.
+// A scope's entries are in the store always, and in memory, as a ScopeIndex for each embedder,
+// while the scope is in use: loaded when it is first asked for and after a start the largest first,
+// dropped longest unused first once `index_memory` is exceeded. A large scope is loaded in steps,
+// and lookups see what is there by then; its graph is saved now and then (snapshots.h), so that it
+// need not be built anew. Whoever changes a scope's entries holds its `writing` over store and
+// indexes, so that they agree; a lookup waits for the indexes alone.
 //
-// An entry may owe its vector: it was stored in a hurry, its embedder was down, or another embedder
-// is in use now. The debt stands in the store, so it outlives a restart, and is paid in the
-// background. Until then the entry is found only by the same question.
+// Entries have a vector by the embedder in the process and, where one is configured, another by a
+// remote one. Either may be owed: the entry was stored in a hurry, its embedder was down (the
+// remote one is never asked on storing), or another embedder is in use now. The debt stands in the
+// store, so it outlives a restart, and is paid in the background. Whoever owes both is found only
+// by the same question.
+//
+// answer_book.cc has what changes entries, answer_book_lookup.cc what finds them,
+// answer_book_scopes.cc the indexes in memory, answer_book_vectors.cc embedding and its debts.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -76,8 +80,8 @@ struct SemanticCacheOptions {
   // Empty: it is not.
   std::string encryption_key = {};
   // A better embedder elsewhere, which may be down; borrowed. Entries get its vectors in the
-  // background. Candidates are found by the in-process embedder's vectors; where asked and stored
-  // question both have the remote's, its cosine is the one that is judged. Null = none.
+  // background, and while it answers those entries are found and judged by them. All others are by
+  // the in-process embedder's vectors, and so is everything while it is down. Null = none.
   const core::Embedder* remote = nullptr;
   core::Duration remote_timeout{};  // a call's longest
   // By route: what in its system prompts does not tell scopes apart.
@@ -138,9 +142,19 @@ struct Considered {
   Verdict verdict;
 };
 
+// How far entries have the vectors of one embedder.
+struct EmbeddingProgress {
+  std::string embedder;
+  bool remote = false;
+  uint64_t done = 0;  // entries that have its vector, or never will; grows while `counting`
+  uint64_t total = 0;
+  bool counting = false;  // looking through the entries for those without, after a change of it
+};
+
 class AnswerBook {
  public:
-  // How many of the nearest valid entries are judged.
+  // How many of the nearest valid entries are judged: by the remote's vectors and, of those that
+  // have none, by the others.
   static constexpr size_t kCandidates = 16;
 
   // Embedder, clock, random and judge are borrowed.
@@ -199,7 +213,9 @@ class AnswerBook {
   uint64_t rejected_vectors() const { return rejected_vectors_; }
   uint64_t evicted() const { return evicted_; }
   uint64_t expired() const { return expired_; }  // removed for their age
-  size_t debts() const { return debts_; }        // entries that owe a vector
+  // Entries that owe a vector of the embedder in the process.
+  size_t debts() const { return local_.debts; }
+  std::vector<EmbeddingProgress> Progress() const;
   // Why lookups do without the remote embedder, wholly or in part; empty if they do not.
   std::string remote_problem() const;
   uint64_t texts_cut() const { return texts_cut_; }  // longer than the embedder reads
@@ -210,19 +226,53 @@ class AnswerBook {
   ~AnswerBook();
 
  private:
-  enum class Loaded { kNot, kPartly, kWholly };
-  struct Scope {
-    Scope(std::string scope_key, size_t dimension, size_t flat_limit)
-        : key(std::move(scope_key)), index(dimension, flat_limit) {}
+  // kLeftOut: it is too large for index_memory beside the scope's other index.
+  enum class Loaded { kNot, kPartly, kWholly, kLeftOut };
 
-    const std::string key;
-    std::mutex writing;       // over any change of the scope, in the store and here
-    std::shared_mutex mutex;  // the index; taken after `writing` by those who change it
-    ScopeIndex index;
+  // One of the embedders, with what is owed of it.
+  struct Source {
+    Source(VectorKind vectors, const core::Embedder& its_embedder, Snapshots its_snapshots)
+        : kind(vectors), embedder(its_embedder), snapshots(std::move(its_snapshots)) {}
+
+    const VectorKind kind;
+    const core::Embedder& embedder;
+    const Snapshots snapshots;
+    std::atomic<size_t> debts = 0;              // entries that owe its vector
+    std::atomic<bool> checking = false;         // looking for entries that have none and owe none
+    std::atomic<size_t> checked = 0;            // entries that were looked at
+    mutable std::atomic<bool> failing = false;  // it did not answer the last call
+    std::atomic<core::SteadyTime> pause_until{};
+    std::mutex paying;       // one step at a time; the next two
+    std::string paid_to;     // where in the debts to go on
+    std::string checked_to;  // where in the entries to go on
+  };
+
+  // A scope's vectors of one embedder.
+  struct Indexed {
+    Indexed(size_t dimension, size_t flat_limit)
+        : index(std::make_unique<ScopeIndex>(dimension, flat_limit)) {}
+
+    std::unique_ptr<ScopeIndex> index;          // guarded by the scope's mutex
     std::string loaded_to;                      // guarded by writing: the last key that was loaded
     std::atomic<size_t> unsaved = 0;            // changes since the index was saved
     std::atomic<bool> changed_lately = false;   // since the last upkeep
     std::atomic<Loaded> loaded = Loaded::kNot;  // changed with mutex held
+  };
+  struct Scope {
+    Scope(std::string scope_key, size_t dimension, const core::Embedder* remote_embedder,
+          size_t flat_limit)
+        : key(std::move(scope_key)), local(dimension, flat_limit) {
+      if (remote_embedder != nullptr) remote.emplace(remote_embedder->dimension(), flat_limit);
+    }
+    Indexed& Of(const Source& source) {
+      return source.kind == VectorKind::kLocal ? local : *remote;
+    }
+
+    const std::string key;
+    std::mutex writing;               // over any change of the scope, in the store and here
+    mutable std::shared_mutex mutex;  // the indexes; taken after `writing` by those who change them
+    Indexed local;
+    std::optional<Indexed> remote;  // there if and only if there is a remote embedder
     std::atomic<size_t> bytes = 0;
     std::atomic<size_t> size = 0;
   };
@@ -232,12 +282,14 @@ class AnswerBook {
     size_t bytes = 0;                       // as counted in index_bytes_
   };
   class Lease;
+  static constexpr size_t kGraphStepsPerInsert = 4;  // more than one, so that a lag shrinks
   using Embedded = absl::StatusOr<std::vector<float>>;
 
   void ReadCensus();
   void CountFromEntries();
   std::shared_ptr<Scope> Acquire(const std::string& key);
   void GiveBack(std::shared_ptr<Scope> scope);
+  bool IsIdle(Scope& scope) const;
   void TrimMemory(std::vector<std::shared_ptr<Scope>>& dropped);
   void NoteWork(std::unordered_set<std::string>& kind, const std::string& scope_key);
   std::optional<std::string> TakeWork(std::unordered_set<std::string>& kind);
@@ -249,49 +301,64 @@ class AnswerBook {
   void LoadSome();
   void ExtendSomeGraph();
   void SaveSomeIndex();
-  void PayDebts();
-  // answer_book_remote.cc
-  using Owing = std::vector<std::pair<std::string, EntryRecord>>;
-  void EmbedSomeRemotely();
-  Owing TakeRemoteWork();
-  bool EmbedRemotely(Owing& owing);
-  void KeepRemote(const std::string& key, EntryRecord entry);
-  void NoteRemoteWork(const std::string& key);
-  std::vector<float> RemoteVectorOf(const std::string& question, core::SteadyTime by) const;
-  bool HasRemote(const EntryRecord& entry) const;
-  static double RemoteCosine(const EntryRecord& entry, const std::vector<float>& asked);
-
   void Upkeep();
   void SaveUsage();
   void RemoveExpired();
 
   void MakeUsable(Scope& scope);
-  void LoadStep(Scope& scope, size_t most);
-  void FinishLoad(Scope& scope);
-  void LoadOneByOne(Scope& scope);
-  bool IsOurs(const VectorRecord& row) const;
-  void BeginDebts(const std::vector<std::string>& keys);
-  void PayDebt(const std::string& key, const EntryRecord& entry, const QuantizedVector& vector);
-  void ExtendGraph(Scope& scope, size_t count);
-  void SaveIndex(Scope& scope);
-  static void NoteSize(Scope& scope);
-  void NoteChange(Scope& scope);
+  bool IsLoadedAtOnce(const Scope& scope, const Source& source) const;
+  void BeginLoad(Scope& scope, Source& source);
+  void LoadStep(Scope& scope, Source& source, size_t most);
+  std::shared_ptr<const ScopeIndex::Saved> ReadSaved(const Scope& scope, const Source& source,
+                                                     size_t entries) const;
+  void FinishLoad(Scope& scope, Source& source);
+  void LoadOneByOne(Scope& scope, Source& source);
+  bool Fits(const Scope& scope, size_t entries) const;
+  void ExtendGraph(Scope& scope, Source& source, size_t count);
+  void SaveIndex(Scope& scope, Source& source);
+  void NoteSize(Scope& scope);
+  void NoteChange(Scope& scope, Source& source);
+  static ScopeIndex::Entry ForIndex(std::string_view key, const VectorRecord& vector);
+
+  void BeginCheck(Source& source);
+  void CheckSome(Source& source);
+  bool BeginDebtsOf(Source& source, std::span<const std::string> keys);
+  bool BeginDebts(Source& source, const std::vector<std::string>& keys);
+  void PayDebts(Source& source);
+  std::vector<std::pair<std::string, EntryRecord>> TakeDebts(Source& source);
+  bool PayDebt(Source& source, const std::string& key, const EntryRecord& entry,
+               const QuantizedVector& vector);
+  void Pause(Source& source);
+  static bool IsOurs(const Source& source, const VectorRecord& row);
+  bool HasVector(const Source& source, const std::string& key) const;
+  void NoteDebt(Source& source, bool owed, bool owes);
   void NoteTwins(const Scope& scope, std::string_view question_key, const QuantizedVector& vector);
 
   std::vector<Considered> Consider(const ScopeSource& source, const std::string& question,
                                    double min_cosine, core::Duration max_age,
                                    absl::FunctionRef<bool()> give_up, core::SteadyTime by);
-  std::vector<std::pair<ScopeIndex::Question, double>> Nearest(Scope& scope,
-                                                               std::span<const float> vector,
-                                                               double min_cosine,
-                                                               core::Duration max_age) const;
+  struct Candidate {
+    ScopeIndex::Question question;
+    double cosine = 0;
+    bool by_remote = false;
+  };
+  // The question's vectors; `remote` is empty if there is none.
+  struct Asked {
+    std::vector<float> local;
+    std::vector<float> remote;
+  };
+  std::vector<Candidate> Nearest(Scope& scope, const Asked& asked, double min_cosine,
+                                 core::Duration max_age) const;
+  std::vector<float> AskRemote(const Scope& scope, const std::string& question,
+                               core::SteadyTime by) const;
+  double CosineOf(const std::string& key, const Candidate& candidate, const Asked& asked) const;
   std::optional<core::CacheHit> FindSame(const std::string& key, const std::string& question,
                                          const core::CacheQuery& query);
   core::CacheHit Serve(Considered found, const core::CacheQuery& query);
   Considered Judged(std::string_view asked, EntryRecord entry, double cosine) const;
   static void Rank(std::vector<Considered>& found);
   Embedded EmbedText(std::string_view text) const;
-  Embedded Checked(std::vector<float> vector) const;
+  static Embedded Checked(const core::Embedder& embedder, std::vector<float> vector);
   Inserted PutLocked(Scope& scope, const IdRecord& id, const EntryRecord& entry,
                      const std::optional<QuantizedVector>& vector, bool keep_newer);
 
@@ -309,7 +376,9 @@ class AnswerBook {
   core::Random& random_;
   const Judge& judge_;
   const std::unique_ptr<EntryStore> store_;
-  const Snapshots snapshots_;
+  Source local_;
+  std::optional<Source> remote_;
+  std::vector<Source*> sources_;  // those two, the local one first; fixed
   Eviction eviction_;
 
   mutable std::mutex mutex_;  // the next block; taken after a scope's mutexes, held for moments
@@ -324,20 +393,8 @@ class AnswerBook {
   std::unordered_set<std::string> to_extend_;  // scopes whose graph lags behind
   std::unordered_set<std::string> to_save_;    // scopes whose index is to be saved
   std::optional<std::string> expired_to_;      // where removing what expired goes on; none: done
-  core::SteadyTime pay_debts_after_{};
-
-  std::optional<std::string> remote_scan_;  // where looking for entries without its vector goes on
-  std::deque<std::string> remote_due_;      // keys of entries stored since
-  bool remote_again_ = false;               // there were more of them than are kept
-  core::SteadyTime remote_after_{};
-
-  std::mutex remote_mutex_;  // one step at a time
-  mutable std::atomic<bool> remote_failing_ = false;
-  std::atomic<uint64_t> remote_done_ = 0;  // entries seen or given its vector, since the start
 
   std::mutex evict_mutex_;
-  std::mutex debt_mutex_;
-  std::string paid_to_;  // guarded by debt_mutex_: where in the debts to go on
 
   std::mutex warn_mutex_;
   std::optional<core::SteadyTime> last_warning_;  // guarded by warn_mutex_
@@ -345,7 +402,6 @@ class AnswerBook {
   std::atomic<bool> work_due_ = false;
   std::atomic<bool> ready_ = false;
   std::atomic<core::SteadyTime> next_upkeep_;
-  std::atomic<size_t> debts_ = 0;
   std::atomic<uint64_t> rejected_vectors_ = 0;
   std::atomic<uint64_t> evicted_ = 0;
   mutable std::atomic<uint64_t> texts_cut_ = 0;

@@ -38,6 +38,10 @@ constexpr char kPlain = 1;  // a value's version
 constexpr char kSealed = 2;
 constexpr size_t kPlainHeader = 5;
 
+const char* CheckedKey(VectorKind kind) {
+  return kind == VectorKind::kLocal ? "embedder" : "remote_embedder";
+}
+
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
@@ -60,30 +64,17 @@ storage::StoredEntry ToMessage(const EntryRecord& entry) {
   message.set_model(entry.model);
   message.set_created_unix_nanos(ToNanos(entry.created_at));
   message.set_pinned(entry.pinned);
-  message.set_remote_embedder(entry.remote_embedder);
-  message.set_remote_scale(entry.remote.scale);
-  message.set_remote_values(entry.remote.values.data(),
-                            entry.remote.values.size() * sizeof(int16_t));
   return message;
 }
 
 EntryRecord FromMessage(storage::StoredEntry message) {
-  EntryRecord record{std::move(*message.mutable_id()),
-                     std::move(*message.mutable_question()),
-                     std::move(*message.mutable_answer()),
-                     std::move(*message.mutable_provider()),
-                     std::move(*message.mutable_model()),
-                     FromNanos(message.created_unix_nanos()),
-                     message.pinned(),
-                     std::move(*message.mutable_remote_embedder())};
-  const std::string& values = message.remote_values();
-  record.remote.scale = message.remote_scale();
-  record.remote.values.resize(values.size() / sizeof(int16_t));
-  if (!record.remote.values.empty()) {
-    std::memcpy(record.remote.values.data(), values.data(),
-                record.remote.values.size() * sizeof(int16_t));
-  }
-  return record;
+  return {std::move(*message.mutable_id()),
+          std::move(*message.mutable_question()),
+          std::move(*message.mutable_answer()),
+          std::move(*message.mutable_provider()),
+          std::move(*message.mutable_model()),
+          FromNanos(message.created_unix_nanos()),
+          message.pinned()};
 }
 
 storage::StoredVector ToMessage(const VectorRecord& vector) {
@@ -208,6 +199,14 @@ std::string QuestionKey(std::string_view normalized_question) {
   return Sha256(normalized_question).substr(0, kQuestionKeySize);
 }
 
+std::string ScopeOf(std::string_view key) {
+  return std::string(key.substr(0, key.size() - std::min(key.size(), kQuestionKeySize)));
+}
+
+std::string_view QuestionOf(std::string_view key) {
+  return key.substr(key.size() - std::min(key.size(), kQuestionKeySize));
+}
+
 std::unique_ptr<EntryStore> EntryStore::Open(const fs::path& directory, core::WallTime now,
                                              const StoreOptions& options) {
   std::unique_ptr<EntryStore> store(new EntryStore);
@@ -246,7 +245,8 @@ EntryStore::~EntryStore() { Close(); }
 
 void EntryStore::Close() {
   if (!db_) return;
-  for (auto* family : {default_, entries_, vectors_, ids_, debts_}) {
+  for (auto* family :
+       {default_, entries_, ids_, local_.rows, local_.debts, remote_.rows, remote_.debts}) {
     db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
   }
   db_->Close().PermitUncheckedError();
@@ -300,6 +300,8 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
       {"vectors", FamilyOptions(rocksdb::kNoCompression)},
       {"ids", FamilyOptions(texts)},
       {"debts", FamilyOptions(texts)},
+      {"remote_vectors", FamilyOptions(rocksdb::kNoCompression)},
+      {"remote_debts", FamilyOptions(texts)},
   };
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -310,9 +312,10 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
   db_.reset(db);
   default_ = handles[0];
   entries_ = handles[1];
-  vectors_ = handles[2];
+  local_.rows = handles[2];
   ids_ = handles[3];
-  debts_ = handles[4];
+  local_.debts = handles[4];
+  remote_ = {handles[5], handles[6]};
   OpenError error{CheckFormat(), true};
   if (error.text.empty()) error = CheckKey();
   if (!error.text.empty()) Close();
@@ -354,7 +357,7 @@ EntryStore::OpenError EntryStore::CheckKey() {
 rocksdb::Status EntryStore::EncryptAll() {
   rocksdb::CompactRangeOptions compact;
   compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  for (auto* family : {entries_, vectors_, ids_}) {
+  for (auto* family : {entries_, ids_, local_.rows, remote_.rows}) {
     rocksdb::Status status = EncryptFamily(family);
     if (status.ok()) status = db_->CompactRange(compact, family, nullptr, nullptr);
     if (!status.ok()) return status;
@@ -405,21 +408,24 @@ absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
 
 absl::Status EntryStore::Put(const IdRecord& id, const EntryRecord& entry,
                              const std::optional<VectorRecord>& vector,
-                             const std::string& replaced_id) {
+                             const std::string& replaced_id, bool owes_remote) {
   const std::string& key = id.key;
   rocksdb::WriteBatch batch;
   if (!replaced_id.empty()) {
     batch.Delete(ids_, replaced_id);
-    if (vector) batch.Delete(debts_, key);
+    if (vector) batch.Delete(local_.debts, key);
+    batch.Delete(remote_.rows, key);
+    if (!owes_remote) batch.Delete(remote_.debts, key);
   }
   batch.Put(entries_, key, Encode(key, ToMessage(entry)));
   batch.Put(ids_, entry.id, Encode(entry.id, ToMessage(id)));
   if (vector) {
-    batch.Put(vectors_, key, Encode(key, ToMessage(*vector)));
+    batch.Put(local_.rows, key, Encode(key, ToMessage(*vector)));
   } else {
-    batch.Delete(vectors_, key);
-    batch.Put(debts_, key, "");
+    batch.Delete(local_.rows, key);
+    batch.Put(local_.debts, key, "");
   }
+  if (owes_remote) batch.Put(remote_.debts, key, "");
   return Write(batch);
 }
 
@@ -431,33 +437,40 @@ absl::Status EntryStore::TryToWrite() {
   return status;
 }
 
-absl::Status EntryStore::UpdateEntry(const std::string& key, const EntryRecord& entry) {
+absl::Status EntryStore::PutVector(VectorKind kind, const std::string& key,
+                                   const VectorRecord& vector) {
   rocksdb::WriteBatch batch;
-  batch.Put(entries_, key, Encode(key, ToMessage(entry)));
+  batch.Put(Of(kind).rows, key, Encode(key, ToMessage(vector)));
+  batch.Delete(Of(kind).debts, key);
   return Write(batch);
 }
 
-absl::Status EntryStore::PutVector(const std::string& key, const VectorRecord& vector) {
+absl::Status EntryStore::AddDebts(VectorKind kind, const std::vector<std::string>& keys) {
   rocksdb::WriteBatch batch;
-  batch.Put(vectors_, key, Encode(key, ToMessage(vector)));
-  batch.Delete(debts_, key);
+  for (const std::string& key : keys) batch.Put(Of(kind).debts, key, "");
   return Write(batch);
 }
 
-absl::Status EntryStore::AddDebts(const std::vector<std::string>& keys) {
-  rocksdb::WriteBatch batch;
-  for (const std::string& key : keys) batch.Put(debts_, key, "");
-  return Write(batch);
-}
-
-bool EntryStore::Owes(const std::string& key) const {
+bool EntryStore::Owes(VectorKind kind, const std::string& key) const {
   std::string value;
-  return db_ && db_->Get({}, debts_, key, &value).ok();
+  return db_ && db_->Get({}, Of(kind).debts, key, &value).ok();
 }
 
-absl::Status EntryStore::ForgiveDebt(const std::string& key) {
+absl::Status EntryStore::ForgiveDebt(VectorKind kind, const std::string& key) {
   rocksdb::WriteBatch batch;
-  batch.Delete(debts_, key);
+  batch.Delete(Of(kind).debts, key);
+  return Write(batch);
+}
+
+std::string EntryStore::CheckedFor(VectorKind kind) const {
+  std::string embedder;
+  if (!db_ || !db_->Get({}, default_, CheckedKey(kind), &embedder).ok()) return "";
+  return embedder;
+}
+
+absl::Status EntryStore::NoteChecked(VectorKind kind, const std::string& embedder) {
+  rocksdb::WriteBatch batch;
+  batch.Put(default_, CheckedKey(kind), embedder);
   return Write(batch);
 }
 
@@ -472,8 +485,10 @@ absl::Status EntryStore::Remove(const std::vector<KeyAndId>& entries) {
   for (const auto& [key, id] : entries) {
     if (!key.empty()) {
       batch.Delete(entries_, key);
-      batch.Delete(vectors_, key);
-      batch.Delete(debts_, key);
+      for (const Vectors& vectors : {local_, remote_}) {
+        batch.Delete(vectors.rows, key);
+        batch.Delete(vectors.debts, key);
+      }
     }
     if (!id.empty()) batch.Delete(ids_, id);
   }
@@ -544,8 +559,8 @@ std::optional<IdRecord> EntryStore::FindId(const std::string& id) const {
   return FromMessage(std::move(*message));
 }
 
-std::optional<VectorRecord> EntryStore::GetVector(const std::string& key) const {
-  auto message = Read<storage::StoredVector>(vectors_, key);
+std::optional<VectorRecord> EntryStore::GetVector(VectorKind kind, const std::string& key) const {
+  auto message = Read<storage::StoredVector>(Of(kind).rows, key);
   if (!message) return std::nullopt;
   return FromMessage(std::move(*message));
 }
@@ -574,12 +589,13 @@ bool EntryStore::ForEachRow(rocksdb::ColumnFamilyHandle* family, std::string_vie
   return Readable(*it);
 }
 
-bool EntryStore::ForEachVector(std::string_view prefix, std::string_view after,
+bool EntryStore::ForEachVector(VectorKind kind, std::string_view prefix, std::string_view after,
                                VisitVector visit) const {
-  return ForEachRow(vectors_, prefix, after, [&](std::string_view key, std::string_view value) {
-    auto message = Decode<storage::StoredVector>(key, value);
-    return visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
-  });
+  return ForEachRow(
+      Of(kind).rows, prefix, after, [&](std::string_view key, std::string_view value) {
+        auto message = Decode<storage::StoredVector>(key, value);
+        return visit(key, message ? std::optional(FromMessage(std::move(*message))) : std::nullopt);
+      });
 }
 
 bool EntryStore::ForEachEntry(std::string_view prefix, std::string_view after,
@@ -590,8 +606,13 @@ bool EntryStore::ForEachEntry(std::string_view prefix, std::string_view after,
   });
 }
 
-bool EntryStore::ForEachDebt(std::string_view after, VisitDebt visit) const {
-  return ForEachRow(debts_, "", after,
+bool EntryStore::ForEachKey(std::string_view after, VisitKey visit) const {
+  return ForEachRow(entries_, "", after,
+                    [&](std::string_view key, std::string_view) { return visit(key); });
+}
+
+bool EntryStore::ForEachDebt(VectorKind kind, std::string_view after, VisitKey visit) const {
+  return ForEachRow(Of(kind).debts, "", after,
                     [&](std::string_view key, std::string_view) { return visit(key); });
 }
 
@@ -630,7 +651,7 @@ absl::Status EntryStore::Compact(std::string_view prefix) {
   const rocksdb::Slice last = ToSlice(end);
   rocksdb::CompactRangeOptions options;
   options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  for (auto* family : {entries_, vectors_, debts_}) {
+  for (auto* family : {entries_, local_.rows, local_.debts, remote_.rows, remote_.debts}) {
     const rocksdb::Status status = db_->CompactRange(
         options, family, prefix.empty() ? nullptr : &first, end.empty() ? nullptr : &last);
     if (!status.ok()) return ToAbsl(status);
@@ -638,8 +659,8 @@ absl::Status EntryStore::Compact(std::string_view prefix) {
   return ToAbsl(db_->CompactRange(options, ids_, nullptr, nullptr));
 }
 
-fs::path EntryStore::derived_directory() const {
-  return directory_.empty() ? fs::path() : directory_ / "index";
+fs::path EntryStore::derived_directory(const char* name) const {
+  return directory_.empty() ? fs::path() : directory_ / name;
 }
 
 uint64_t EntryStore::bytes_on_disk() const {

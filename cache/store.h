@@ -16,6 +16,11 @@
 //   ids             entry id   StoredId       KEY, size, labels; ids sort by time, so the oldest
 //                                             comes first
 //   debts           KEY        empty          the entry has no vector yet, or another embedder's
+//   remote_vectors  KEY        StoredVector   likewise, by the remote embedder, if there is one
+//   remote_debts    KEY        empty
+//
+// Also in default: "embedder" and "remote_embedder", the id of the embedder of which every entry
+// has a vector or owes one.
 //
 // A value (but a debt's) is one byte of version (1), the CRC-32 of key and message (4 bytes,
 // little-endian) and the message; with an encryption key it is a byte of version (2) and the
@@ -63,6 +68,12 @@ inline constexpr size_t kQuestionKeySize = 16;
 
 // The question's part of an entry's key.
 std::string QuestionKey(std::string_view normalized_question);
+// The two parts of an entry's key.
+std::string ScopeOf(std::string_view key);
+std::string_view QuestionOf(std::string_view key);
+
+// By which embedder: the one in the process, or the one elsewhere.
+enum class VectorKind { kLocal, kRemote };
 
 struct EntryRecord {
   std::string id;
@@ -72,15 +83,13 @@ struct EntryRecord {
   std::string model;
   core::WallTime created_at{};
   bool pinned = false;
-  std::string remote_embedder = {};  // whose vector `remote` is; empty = none yet
-  QuantizedVector remote = {};       // empty, with a remote_embedder: that one has none for it
 };
 
 struct VectorRecord {
   std::string id;
   core::WallTime created_at{};
   std::string embedder;
-  QuantizedVector vector;
+  QuantizedVector vector;  // empty: this embedder has none for it
   bool pinned = false;
 };
 
@@ -122,16 +131,18 @@ class EntryStore {
   bool in_memory() const { return memory_env_ != nullptr; }
 
   // `id.key` is where it goes. Without a vector, the entry owes one. `replaced_id`: the entry that
-  // stands under the key now; empty if there is none.
+  // stands under the key now; empty if there is none. `owes_remote`: it owes the remote's, too.
   absl::Status Put(const IdRecord& id, const EntryRecord& entry,
-                   const std::optional<VectorRecord>& vector, const std::string& replaced_id);
-  // Writes the entry anew in its place.
-  absl::Status UpdateEntry(const std::string& key, const EntryRecord& entry);
+                   const std::optional<VectorRecord>& vector, const std::string& replaced_id,
+                   bool owes_remote = false);
   // Pays the entry's debt.
-  absl::Status PutVector(const std::string& key, const VectorRecord& vector);
-  absl::Status AddDebts(const std::vector<std::string>& keys);
-  bool Owes(const std::string& key) const;
-  absl::Status ForgiveDebt(const std::string& key);
+  absl::Status PutVector(VectorKind kind, const std::string& key, const VectorRecord& vector);
+  absl::Status AddDebts(VectorKind kind, const std::vector<std::string>& keys);
+  bool Owes(VectorKind kind, const std::string& key) const;
+  absl::Status ForgiveDebt(VectorKind kind, const std::string& key);
+  // The embedder of which every entry has a vector or owes one; empty if there is none.
+  std::string CheckedFor(VectorKind kind) const;
+  absl::Status NoteChecked(VectorKind kind, const std::string& embedder);
   absl::Status UpdateIds(const std::vector<std::pair<std::string, IdRecord>>& ids);
   absl::Status Remove(const std::vector<KeyAndId>& entries);
   // Writes next to nothing, to see whether that goes.
@@ -142,18 +153,20 @@ class EntryStore {
   // The entry's id; "" if it is damaged, none if there is no such entry.
   std::optional<std::string> IdUnder(const std::string& key) const;
 
-  std::optional<VectorRecord> GetVector(const std::string& key) const;
+  std::optional<VectorRecord> GetVector(VectorKind kind, const std::string& key) const;
 
   // `visit` returns false to stop. The result is false if some of a file could not be read, and
   // with it what should have come next.
 
   // In order of keys, those with `prefix` after `after`; a damaged value is shown as none.
   using VisitVector = absl::FunctionRef<bool(std::string_view key, std::optional<VectorRecord>)>;
-  bool ForEachVector(std::string_view prefix, std::string_view after, VisitVector visit) const;
+  bool ForEachVector(VectorKind kind, std::string_view prefix, std::string_view after,
+                     VisitVector visit) const;
   using VisitEntry = absl::FunctionRef<bool(std::string_view key, std::optional<EntryRecord>)>;
   bool ForEachEntry(std::string_view prefix, std::string_view after, VisitEntry visit) const;
-  using VisitDebt = absl::FunctionRef<bool(std::string_view key)>;
-  bool ForEachDebt(std::string_view after, VisitDebt visit) const;
+  using VisitKey = absl::FunctionRef<bool(std::string_view key)>;
+  bool ForEachKey(std::string_view after, VisitKey visit) const;  // of the entries
+  bool ForEachDebt(VectorKind kind, std::string_view after, VisitKey visit) const;
 
   // In order of time, from `from_id` on or from the newest back.
   using VisitId = absl::FunctionRef<bool(std::string_view id, const IdRecord&)>;
@@ -163,8 +176,8 @@ class EntryStore {
   // Rewrites the files that hold keys with this prefix, so that what was removed leaves the disk.
   absl::Status Compact(std::string_view prefix);
 
-  // Where what is derived from the entries may be kept; empty if all is in memory.
-  std::filesystem::path derived_directory() const;
+  // Where what is derived from the entries may be kept under this name; empty if all is in memory.
+  std::filesystem::path derived_directory(const char* name) const;
 
   uint64_t bytes_on_disk() const;
   bool read_only() const { return read_only_; }  // the last write failed
@@ -174,6 +187,12 @@ class EntryStore {
  private:
   EntryStore() = default;
 
+  // The column families of one kind of vectors.
+  struct Vectors {
+    rocksdb::ColumnFamilyHandle* rows = nullptr;
+    rocksdb::ColumnFamilyHandle* debts = nullptr;
+  };
+  const Vectors& Of(VectorKind kind) const { return kind == VectorKind::kLocal ? local_ : remote_; }
   // Each returns what went wrong, empty if nothing did.
   struct OpenError {
     std::string text;
@@ -213,11 +232,10 @@ class EntryStore {
   bool all_encrypted_ = false;  // then nothing in clear is read
   std::unique_ptr<rocksdb::Env> memory_env_;
   std::unique_ptr<rocksdb::DB> db_;
-  rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these five belong to db_
+  rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these belong to db_
   rocksdb::ColumnFamilyHandle* entries_ = nullptr;
-  rocksdb::ColumnFamilyHandle* vectors_ = nullptr;
   rocksdb::ColumnFamilyHandle* ids_ = nullptr;
-  rocksdb::ColumnFamilyHandle* debts_ = nullptr;
+  Vectors local_, remote_;
   std::mutex write_mutex_;
   std::atomic<bool> read_only_ = false;
   std::atomic<uint64_t> write_errors_ = 0;

@@ -68,7 +68,9 @@ struct RawDatabase {
         {"entries", {}},
         {"vectors", {}},
         {"ids", {}},
-        {"debts", {}}};
+        {"debts", {}},
+        {"remote_vectors", {}},
+        {"remote_debts", {}}};
     rocksdb::DB* opened = nullptr;
     const auto status =
         rocksdb::DB::Open(rocksdb::DBOptions(), path.string(), families, &handles, &opened);
@@ -116,17 +118,18 @@ TEST(EntryStore, GivesBackWhatWasPutAlsoAfterReopening) {
     EXPECT_EQ(store->FindId("A")->labels, Details(key).labels);
     EXPECT_EQ(store->IdUnder(key), "A");
     int vectors = 0;
-    store->ForEachVector("", "", [&](std::string_view k, std::optional<VectorRecord> vector) {
-      ++vectors;
-      EXPECT_EQ(k, key);
-      EXPECT_TRUE(vector);
-      if (!vector) return true;
-      EXPECT_EQ(vector->id, "A");
-      EXPECT_EQ(vector->embedder, "embedder");
-      EXPECT_EQ(vector->vector.values, Vector("A").vector.values);
-      EXPECT_EQ(vector->vector.scale, 0.5f);
-      return true;
-    });
+    store->ForEachVector(VectorKind::kLocal, "", "",
+                         [&](std::string_view k, std::optional<VectorRecord> vector) {
+                           ++vectors;
+                           EXPECT_EQ(k, key);
+                           EXPECT_TRUE(vector);
+                           if (!vector) return true;
+                           EXPECT_EQ(vector->id, "A");
+                           EXPECT_EQ(vector->embedder, "embedder");
+                           EXPECT_EQ(vector->vector.values, Vector("A").vector.values);
+                           EXPECT_EQ(vector->vector.scale, 0.5f);
+                           return true;
+                         });
     EXPECT_EQ(vectors, 1);
     EXPECT_GT(store->bytes_on_disk(), 0u);
     EXPECT_EQ(store->read_errors(), 0u);
@@ -155,20 +158,21 @@ TEST(EntryStore, ADebtIsPaidByItsVectorAndGoesWithItsEntry) {
   const std::string one = Key("t", "one"), two = Key("t", "two"), three = Key("t", "three");
   for (const std::string& key : {one, two, three}) {
     ASSERT_TRUE(store->Put(Details(key), Entry(key), std::nullopt, "").ok());
-    EXPECT_TRUE(store->Owes(key));
-    EXPECT_FALSE(store->GetVector(key));
+    EXPECT_TRUE(store->Owes(VectorKind::kLocal, key));
+    EXPECT_FALSE(store->GetVector(VectorKind::kLocal, key));
   }
-  ASSERT_TRUE(store->PutVector(one, Vector(one)).ok());
+  ASSERT_TRUE(store->PutVector(VectorKind::kLocal, one, Vector(one)).ok());
   ASSERT_TRUE(store->Remove({{two, two}}).ok());
   ASSERT_TRUE(Put(*store, three, "again", three).ok());
-  for (const std::string& key : {one, two, three}) EXPECT_FALSE(store->Owes(key));
-  EXPECT_TRUE(store->GetVector(one));
-  EXPECT_TRUE(store->GetVector(three));
+  for (const std::string& key : {one, two, three})
+    EXPECT_FALSE(store->Owes(VectorKind::kLocal, key));
+  EXPECT_TRUE(store->GetVector(VectorKind::kLocal, one));
+  EXPECT_TRUE(store->GetVector(VectorKind::kLocal, three));
   // Replaced by one that owes: the old question's vector must not stand for the new one.
   ASSERT_TRUE(store->Put(Details(one), Entry("B"), std::nullopt, one).ok());
-  EXPECT_FALSE(store->GetVector(one));
+  EXPECT_FALSE(store->GetVector(VectorKind::kLocal, one));
   std::vector<std::string> owing;
-  store->ForEachDebt("", [&](std::string_view key) {
+  store->ForEachDebt(VectorKind::kLocal, "", [&](std::string_view key) {
     owing.emplace_back(key);
     return true;
   });
@@ -203,10 +207,10 @@ TEST(EntryStore, APrefixSeesItsTenantOnly) {
     seen.push_back(v->id);
     return true;
   };
-  store->ForEachVector(TenantPrefix("a"), "", note);
+  store->ForEachVector(VectorKind::kLocal, TenantPrefix("a"), "", note);
   EXPECT_EQ(seen, std::vector<std::string>{"a"});
   // Going on after a key shows what comes after it.
-  store->ForEachVector("", Key("a", "q"), note);
+  store->ForEachVector(VectorKind::kLocal, "", Key("a", "q"), note);
   EXPECT_EQ(seen, (std::vector<std::string>{"a", "b", "ab"}));
 }
 
@@ -244,10 +248,11 @@ TEST(EntryStore, DamagedValuesAreCountedAndNeverServed) {
   EXPECT_EQ(store->IdUnder(three), "C");
   EXPECT_EQ(store->read_errors(), 3u);
   int whole = 0, damaged = 0;
-  store->ForEachVector("", "", [&](std::string_view, std::optional<VectorRecord> vector) {
-    ++(vector ? whole : damaged);
-    return true;
-  });
+  store->ForEachVector(VectorKind::kLocal, "", "",
+                       [&](std::string_view, std::optional<VectorRecord> vector) {
+                         ++(vector ? whole : damaged);
+                         return true;
+                       });
   EXPECT_EQ(whole, 1);
   EXPECT_EQ(damaged, 2);
   EXPECT_EQ(IdsIn(*store), (std::vector<std::string>{"B", "C"}));
@@ -456,8 +461,8 @@ class EncryptedStore : public ::testing::Test {
     EXPECT_EQ(store.problem(), "");
     ASSERT_TRUE(store.Get(key_));
     EXPECT_EQ(store.Get(key_)->answer, "aNsWeR-55d0e1");
-    ASSERT_TRUE(store.GetVector(key_));
-    EXPECT_EQ(store.GetVector(key_)->vector.values, vector_.values);
+    ASSERT_TRUE(store.GetVector(VectorKind::kLocal, key_));
+    EXPECT_EQ(store.GetVector(VectorKind::kLocal, key_)->vector.values, vector_.values);
     EXPECT_EQ(store.FindId("A")->labels.front().second, "vAlUe-d4");
     EXPECT_EQ(store.read_errors(), 0u);
   }
@@ -553,7 +558,7 @@ TEST_F(EncryptedStore, OnlyWhatWasSealedForItsKeyIsRead) {
   EXPECT_FALSE(store->Get(one));
   EXPECT_FALSE(store->Get(two));
   EXPECT_TRUE(store->Get(three));
-  EXPECT_FALSE(store->GetVector(three));
+  EXPECT_FALSE(store->GetVector(VectorKind::kLocal, three));
   EXPECT_EQ(store->read_errors(), 3u);
 }
 
