@@ -112,7 +112,9 @@ core::Task<void> GenerateCall::Answer(Lane::Ticket ticket) {
   core::Task<core::Result> run =
       lane_.run(std::move(request), Context(), std::move(ticket), stream());
   core::Result result = co_await std::move(run);
-  service_.log_.OnDone(info_, result, Used());
+  std::optional<core::Duration> first_token;
+  if (const auto at = first_content_at()) first_token = *at - arrival_;
+  service_.log_.OnDone(info_, result, Used(), first_token);
   if (result.ok()) {
     Reply(std::move(result));
   } else {

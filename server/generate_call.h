@@ -48,6 +48,8 @@ class GenerateCall {
 
   // Where the answer goes while it is made; null = nowhere.
   virtual core::AnswerStream* stream() { return nullptr; }
+  // When the first content went there; none if there was none.
+  virtual std::optional<core::SteadyTime> first_content_at() const { return std::nullopt; }
   // The engine's answer; to be followed by FinishOnce, if not before this returns.
   virtual void Reply(core::Result result) = 0;
   // FinishOnce's one call of the reactor's Finish.

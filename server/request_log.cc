@@ -39,7 +39,8 @@ void AddAnswer(LogFields& fields, const core::Answer& answer) {
 
 }  // namespace
 
-void RequestLog::OnDone(const RequestInfo& info, const core::Result& result, core::Duration used) {
+void RequestLog::OnDone(const RequestInfo& info, const core::Result& result, core::Duration used,
+                        std::optional<core::Duration> first_token) {
   const auto* answer = std::get_if<core::Answer>(&result.value);
   LogFields fields = Who(info);
   if (answer) {
@@ -54,6 +55,7 @@ void RequestLog::OnDone(const RequestInfo& info, const core::Result& result, cor
                                      [](const core::AttemptRecord& a) { return a.skipped; });
   fields.emplace_back("attempts", static_cast<int64_t>(result.attempts.size()) - skipped);
   fields.emplace_back("skipped", static_cast<int64_t>(skipped));
+  if (first_token) fields.emplace_back("first_token_ms", Millis(*first_token));
   fields.emplace_back("time_ms", Millis(used));
   fields.emplace_back("cost_usd", result.cost_usd);
   AddLabels(fields, info);

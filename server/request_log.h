@@ -6,6 +6,7 @@
 // thread.
 
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -29,8 +30,9 @@ class RequestLog final : public resilience::Observer {
  public:
   explicit RequestLog(Log& log) : log_(log) {}
 
-  // The one line. `used`: from arrival to the end.
-  void OnDone(const RequestInfo& info, const core::Result& result, core::Duration used);
+  // The one line. `used`: from arrival to the end; `first_token`: to the first content of a stream.
+  void OnDone(const RequestInfo& info, const core::Result& result, core::Duration used,
+              std::optional<core::Duration> first_token);
   // The one line of a request that never reached the engine.
   void OnRejected(const RequestInfo& info, const core::Error& error, core::Duration used);
 

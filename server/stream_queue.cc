@@ -41,6 +41,7 @@ void StreamQueue::OnStarted(const core::StreamStart& start) {
 }
 
 void StreamQueue::OnText(std::string_view text) {
+  if (!first_content_at_) first_content_at_ = clock_.Now();
   std::string repaired;
   AppendText(Utf8Of(text, repaired));
   on_event_();
@@ -48,6 +49,7 @@ void StreamQueue::OnText(std::string_view text) {
 
 void StreamQueue::OnToolCall(int index, std::string_view id, std::string_view name,
                              std::string_view arguments) {
+  if (!first_content_at_) first_content_at_ = clock_.Now();
   if (!id.empty() || !name.empty()) {
     v1::ToolCallDelta& call = *Push().mutable_delta()->mutable_tool_call();
     call.set_index(index);

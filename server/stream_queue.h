@@ -9,10 +9,12 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/answer_stream.h"
+#include "core/clock.h"
 #include "holdfast/v1/generate.pb.h"
 #include "server/generate_service.h"
 #include "server/request_log.h"
@@ -27,8 +29,9 @@ class StreamQueue final : public core::AnswerStream {
   static constexpr size_t kMaxFinished = 4'000'000;
 
   // `info` is filled in before the first event. `on_event` is called after each one.
-  StreamQueue(const RequestInfo& info, const StreamLimits& limits, std::function<void()> on_event)
-      : info_(info), limits_(limits), on_event_(std::move(on_event)) {}
+  StreamQueue(const RequestInfo& info, const StreamLimits& limits, const core::Clock& clock,
+              std::function<void()> on_event)
+      : info_(info), limits_(limits), clock_(clock), on_event_(std::move(on_event)) {}
 
   void OnStarted(const core::StreamStart& start) override;
   void OnText(std::string_view text) override;
@@ -41,6 +44,7 @@ class StreamQueue final : public core::AnswerStream {
   // The last event. Does not call `on_event`.
   void Finish(v1::GenerateResponse response);
 
+  std::optional<core::SteadyTime> first_content_at() const { return first_content_at_; }
   bool empty() const { return events_.empty(); }
   bool last() const { return events_.size() == 1; }
   // Not when empty.
@@ -59,10 +63,12 @@ class StreamQueue final : public core::AnswerStream {
 
   const RequestInfo& info_;
   const StreamLimits& limits_;
+  const core::Clock& clock_;
   const std::function<void()> on_event_;
   core::Valve valve_;
   std::deque<v1::GenerateStreamResponse> events_;
   size_t pending_bytes_ = 0;
+  std::optional<core::SteadyTime> first_content_at_;
 };
 
 }  // namespace holdfast::server

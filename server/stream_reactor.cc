@@ -31,7 +31,7 @@ StreamReactor::StreamReactor(GenerateService& service, Lane& lane,
                              grpc::CallbackServerContext& context, const grpc::ByteBuffer& request)
     : GenerateCall(service, lane, context, request),
       grpc_call_(context.c_call()),
-      queue_(info(), service.stream_limits(), [this] { Write(); }) {
+      queue_(info(), service.stream_limits(), loop().clock(), [this] { Write(); }) {
   grpc_call_ref(grpc_call_);
   Begin();
 }

@@ -36,6 +36,9 @@ class StreamReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // All on the loop's thread.
   core::AnswerStream* stream() override { return &queue_; }
+  std::optional<core::SteadyTime> first_content_at() const override {
+    return queue_.first_content_at();
+  }
   void Reply(core::Result result) override;
   void FinishNow(grpc::Status status) override;
   void Write();

@@ -79,6 +79,7 @@ TEST_P(LadderTest, ThePrimaryAnswers) {
   EXPECT_EQ(lines[0]["label.team"], "blue");
   EXPECT_EQ(lines[0]["output_tokens"], r.usage().output_tokens());
   EXPECT_TRUE(lines[0].contains("time_ms"));
+  EXPECT_EQ(lines[0].contains("first_token_ms"), streamed_);
   EXPECT_TRUE(lines[0].contains("cost_usd"));
 }
 

@@ -280,6 +280,23 @@ TEST_F(StreamTest, ATargetThatCannotContinueBeginsAgain) {
   EXPECT_TRUE(assembled.text.starts_with("[gpt] ")) << assembled.text;
 }
 
+TEST_F(StreamTest, TheLogHasTheTimeToTheFirstContent) {
+  Start();
+  sim_->Break(
+      "claude",
+      R"([{"kind":"slow_headers","ms":150,"times":1},{"kind":"stall","after":3,"ms":150}])");
+  for (int i = 0; i < 2; ++i) {
+    grpc::ClientContext context;
+    Assembled assembled;
+    ASSERT_TRUE(ReadStream(*stub_, context, Question(kSky, "anthropic"), assembled).ok());
+  }
+  const std::vector<Json> lines = WaitForLog("request", 2);
+  EXPECT_GE(lines[0]["first_token_ms"], 150);
+  EXPECT_LE(lines[0]["first_token_ms"], lines[0]["time_ms"]);
+  EXPECT_GT(lines[1]["first_token_ms"], 0);
+  EXPECT_GE(lines[1]["time_ms"].get<double>() - lines[1]["first_token_ms"].get<double>(), 150);
+}
+
 TEST_F(StreamTest, StaleIsMarkedBeforeItsFirstToken) {
   Start();
   ASSERT_TRUE(Ask(kSky).ok());

@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "server/text.h"
+#include "tests/fakes/fake_loop.h"
 
 namespace holdfast::server {
 namespace {
@@ -25,7 +26,8 @@ class StreamQueueTest : public ::testing::Test {
   const RequestInfo info_{.request_id = "id", .tenant = "t", .route = "fast", .labels = {}};
   const StreamLimits limits_{.high_water = 10'000, .low_water = 1'000};
   int told_ = 0;
-  StreamQueue queue_{info_, limits_, [this] { ++told_; }};
+  testing::FakeClock clock_;
+  StreamQueue queue_{info_, limits_, clock_, [this] { ++told_; }};
 };
 
 TEST_F(StreamQueueTest, NeighbouringTextsAreJoined) {
@@ -142,6 +144,22 @@ TEST_F(StreamQueueTest, TheValveClosesAtHighAndOpensAtLowWater) {
   EXPECT_FALSE(queue_.valve().open());
   (void)queue_.Take();
   EXPECT_TRUE(queue_.valve().open());  // 1,000 left
+}
+
+TEST_F(StreamQueueTest, TheFirstContentIsTextOrAToolCallAndKeepsItsTime) {
+  const core::SteadyTime start = clock_.Now();
+  queue_.OnStarted(By("m"));
+  EXPECT_FALSE(queue_.first_content_at());
+  clock_.Advance(std::chrono::milliseconds(5));
+  queue_.OnText("a");
+  clock_.Advance(std::chrono::milliseconds(5));
+  queue_.OnReset(By("n"));
+  queue_.OnText("b");
+  EXPECT_EQ(queue_.first_content_at(), start + std::chrono::milliseconds(5));
+
+  StreamQueue other(info_, limits_, clock_, [] {});
+  other.OnToolCall(0, "i0", "n0", "");
+  EXPECT_EQ(other.first_content_at(), clock_.Now());
 }
 
 TEST_F(StreamQueueTest, AFinishedEventIsNeverTooLargeForAReader) {
