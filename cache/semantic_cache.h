@@ -117,6 +117,9 @@ class SemanticCache final : public core::AnswerCache {
   void Export(const std::string& tenant, const std::string& route, std::string_view after,
               absl::FunctionRef<bool(const ExportedEntry&)> visit) const;
   size_t entries() const { return shared_->book.entries(); }
+  // These two block for moments only, so they are for any thread. Once ready, it stays so.
+  bool ready() const { return shared_->book.ready(); }
+  std::vector<EmbeddingProgress> Progress() const { return shared_->book.Progress(); }
   // What a lookup with this threshold is held against.
   double ThresholdInForce(const std::string& route, double configured) {
     return shared_->watch.Raise(route, configured);

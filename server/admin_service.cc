@@ -282,6 +282,7 @@ void AdminService::FillStatus(const v1::GetStatusRequest& request,
   response.set_in_progress(deps_.admission.in_progress());
   response.set_queued(deps_.admission.queued());
   response.set_shed(deps_.admission.shed());
+  cache_.FillStatus(*response.mutable_cache());
   for (const auto& target : deps_.targets.all()) {
     const core::TargetName& name = target->options.name;
     if (!request.provider().empty() && request.provider() != name.provider) continue;

@@ -95,6 +95,19 @@ v1::ConsideredEntry ToProto(cache::Considered one, std::string fate) {
   return out;
 }
 
+// An embedder's id is "model@version#digest"; that of hashes has no version.
+v1::EmbeddingProgress ToProto(const cache::EmbeddingProgress& progress) {
+  v1::EmbeddingProgress out;
+  const size_t at = progress.embedder.rfind('@');
+  out.set_embedder(ToUtf8(progress.embedder.substr(0, at)));
+  if (at != std::string::npos) out.set_version(ToUtf8(progress.embedder.substr(at + 1)));
+  out.set_remote(progress.remote);
+  out.set_done(progress.done);
+  out.set_total(progress.total);
+  out.set_counting(progress.counting);
+  return out;
+}
+
 v1::CacheEntry ToProto(const cache::ExportedEntry& one, const cache::ParsedScope& scope) {
   v1::CacheEntry out;
   out.set_tenant(std::string(scope.tenant));
@@ -205,6 +218,13 @@ void Count(cache::Inserted outcome, int index, v1::ImportCacheResponse& response
 
 }  // namespace
 
+void CacheAdmin::FillStatus(v1::CacheStatus& status) const {
+  status.set_ready(deps_.cache.ready());
+  for (const cache::EmbeddingProgress& one : deps_.cache.Progress()) {
+    *status.add_embeddings() = ToProto(one);
+  }
+}
+
 void CacheAdmin::FillStats(v1::GetCacheStatsResponse& response) const {
   const cache::CacheStats stats = deps_.cache.Stats();
   response.set_entries(stats.entries);
@@ -232,6 +252,9 @@ void CacheAdmin::FillStats(v1::GetCacheStatsResponse& response) const {
   response.set_expired(stats.expired);
   response.set_read_only(stats.read_only);
   response.set_texts_cut(stats.texts_cut);
+  for (const cache::EmbeddingProgress& one : deps_.cache.Progress()) {
+    *response.add_embeddings() = ToProto(one);
+  }
 }
 
 grpc::Status CacheAdmin::Purge(const v1::PurgeCacheRequest& request,

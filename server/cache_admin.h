@@ -24,6 +24,7 @@ class CacheAdmin {
  public:
   explicit CacheAdmin(CacheAdminDeps deps) : deps_(deps) {}
 
+  void FillStatus(v1::CacheStatus& status) const;
   void FillStats(v1::GetCacheStatsResponse& response) const;
   grpc::Status Purge(const v1::PurgeCacheRequest& request, v1::PurgeCacheResponse& response);
   grpc::Status Explain(const v1::ExplainCacheRequest& request, v1::ExplainCacheResponse& response);

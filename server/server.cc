@@ -25,11 +25,10 @@ namespace {
 
 constexpr size_t kLookupThreads = 2;
 constexpr size_t kStoreThreads = 1;
-// Lookups do without it at once, so it may be given up soon and tried again soon.
-constexpr resilience::BreakerOptions kEmbedderBreaker = {.consecutive_failures = 3,
-                                                         .open = std::chrono::seconds(10)};
 constexpr size_t kPoolQueue = 1024;
 constexpr core::Duration kTendCacheEvery = std::chrono::seconds(10);
+constexpr char kCacheHealth[] = "holdfast.cache";
+constexpr core::Duration kCacheHealthEvery = std::chrono::milliseconds(100);
 // A caller may overshoot limits.request fourfold and still hear from us, and not from gRPC, which
 // field is at fault; beyond that the memory is worth more.
 constexpr size_t kReceiveHeadroom = 4;
@@ -118,8 +117,8 @@ std::unique_ptr<const GuardedEmbedder> MakeRemoteEmbedder(const EmbedderOptions&
                                        .dimension = static_cast<size_t>(openai.dimension),
                                        .timeout = openai.timeout},
       *loop, *loop);
-  return std::make_unique<const GuardedEmbedder>(std::move(remote), openai.timeout,
-                                                 kEmbedderBreaker, clock, random);
+  return std::make_unique<const GuardedEmbedder>(std::move(remote), openai.timeout, openai.breaker,
+                                                 clock, random);
 }
 
 }  // namespace
@@ -242,12 +241,32 @@ absl::Status Server::Listen() {
                {"routes", static_cast<int64_t>(routes_.size())},
                {"loops", static_cast<int64_t>(loops_.size())}});
   core::Loop& loop = *loops_.front();
-  loop.Post([this, &loop] { TendCache(loop); });
+  {
+    const std::lock_guard lock(health_mutex_);
+    health_ = server_->GetHealthCheckService();
+    health_->SetServingStatus(kCacheHealth, false);
+  }
+  loop.Post([this, &loop] {
+    TendCache(loop);
+    TellWhenCacheIsReady(loop);
+  });
   const std::optional<Address> listen = ParseAddress(config_.listen);
   if (!listen || !listen->loopback) {
     loop.Post([this, &loop] { WarnUnauthenticated(loop); });
   }
   return absl::OkStatus();
+}
+
+// A service by this name for who wants to wait for the whole cache. The server itself serves from
+// the start: lookups see what is loaded, and providers answer anyway.
+void Server::TellWhenCacheIsReady(core::Loop& loop) {
+  if (cache_->ready()) {
+    const std::lock_guard lock(health_mutex_);
+    if (health_ != nullptr) health_->SetServingStatus(kCacheHealth, true);
+    return;
+  }
+  loop.CallAt(core::SaturatingAdd(loop.Now(), kCacheHealthEvery),
+              [this, &loop] { TellWhenCacheIsReady(loop); });
 }
 
 // Without requests nothing else would.
@@ -272,7 +291,10 @@ void Server::Stop() {
     log_->Write(Log::Level::kInfo, "draining",
                 {{"in_progress", static_cast<int64_t>(generate_->live_calls().count())},
                  {"drain", core::FormatDuration(config_.drain)}});
-    server_->GetHealthCheckService()->Shutdown();
+    {
+      const std::lock_guard lock(health_mutex_);
+      std::exchange(health_, nullptr)->Shutdown();
+    }
     admin_server_->GetHealthCheckService()->Shutdown();
     generate_->RefuseNewCalls();
     admission_.Close();

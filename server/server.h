@@ -9,6 +9,7 @@
 //   the pool has run what it had; loops stop; RocksDB closes.
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,7 @@ class Server {
   std::vector<Lane> Lanes();
   void WarnUnauthenticated(core::Loop& loop);
   void TendCache(core::Loop& loop);
+  void TellWhenCacheIsReady(core::Loop& loop);
 
   const Config config_;
   const core::SystemClock clock_;
@@ -82,6 +84,8 @@ class Server {
   RequestReader reader_;
   std::unique_ptr<GenerateService> generate_;
   std::unique_ptr<AdminService> admin_;
+  std::mutex health_mutex_;
+  grpc::HealthCheckServiceInterface* health_ = nullptr;  // server_'s; guarded by health_mutex_
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
   std::string address_;

@@ -439,6 +439,23 @@ void CheckBreakers(const Config& config, Reader& reader) {
   }
 }
 
+void CheckEmbedderBreaker(const Config& config, Reader& reader) {
+  const std::string path = "embedder.openai.breaker";
+  if (!config.embedder.openai || reader.Faulty(path)) return;
+  const resilience::BreakerOptions& breaker = config.embedder.openai->breaker;
+  const core::Duration timeout = config.embedder.openai->timeout;
+  for (const OptionFault& fault : resilience::Validate(breaker, timeout)) {
+    const bool of_window = fault.field == "window";  // a call has no first token
+    reader.FailKey(path + "." + fault.field,
+                   of_window ? "must be at least twice the embedder's timeout (" +
+                                   core::FormatDuration(timeout) + ")"
+                             : fault.reason);
+  }
+  for (const OptionFault& fault : resilience::Ineffective(breaker, reader.WrittenBelow(path))) {
+    reader.FailKey(path + "." + fault.field, fault.reason);
+  }
+}
+
 }  // namespace
 
 void Check(Config& config, Reader& reader) {
@@ -447,6 +464,7 @@ void Check(Config& config, Reader& reader) {
   CheckRoutes(config, reader);
   CheckProviders(config, reader);
   CheckBreakers(config, reader);
+  CheckEmbedderBreaker(config, reader);
 }
 
 }  // namespace holdfast::server

@@ -41,6 +41,9 @@ struct OpenAiEmbedder {
   std::string version = "1";
   int64_t dimension = 0;
   core::Duration timeout = std::chrono::milliseconds(100);
+  // Lookups do without it at once, so it may be given up soon and tried again soon.
+  resilience::BreakerOptions breaker = {.consecutive_failures = 3,
+                                        .open = std::chrono::seconds(10)};
 };
 
 // What makes vectors of questions.

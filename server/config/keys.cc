@@ -836,6 +836,9 @@ const Schema<OpenAiEmbedder>& OpenAiEmbedderSchema() {
                "How many numbers its vectors have; others are refused.", kRequired),
       Value<O>("timeout", AT(timeout), Time(seconds(10)),
                "The longest time for a call. A lookup with less time does without it."),
+      Section<O>("breaker", AT(breaker), BreakerSchema(),
+                 "When to stop calling it. Calls that it refuses (400, 422) do not count.",
+                 std::function(OmittedOfBreaker)),
   };
   return kSchema;
 }
@@ -940,6 +943,9 @@ std::vector<KeyDoc> DescribeKeys() {
   // Defaults that come from elsewhere in the file.
   for (KeyDoc& doc : docs) {
     if (doc.type == "map") continue;
+    if (doc.path == "embedder.openai.breaker.window") {
+      doc.effect = "How far back results count. At least twice `timeout`.";
+    }
     const bool of_model = doc.path.find(".models.<model>.breaker.") != std::string::npos ||
                           doc.path.find(".models.<model>.limiter.") != std::string::npos;
     const bool of_partial = doc.path.starts_with("routes[].partial.target.timeouts.") ||

@@ -11,6 +11,10 @@
 #include <string>
 #include <thread>
 
+#include "cache/answer_book.h"
+#include "cache/hash_embedder.h"
+#include "core/clock.h"
+#include "core/random.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "holdfast/v1/admin.grpc.pb.h"
@@ -168,6 +172,52 @@ TEST_F(AppTest, HealthPerService) {
   EXPECT_EQ(reply, kServing);
   EXPECT_EQ(testing::CallRaw(channel_, kCheck, HealthRequest("nobody")).error_code(),
             grpc::NOT_FOUND);
+}
+
+// The cache as an earlier run left it, without the graph that so many entries need.
+void FillCache(const std::filesystem::path& data, int entries) {
+  const core::SystemClock clock;
+  core::SeededRandom random(1);
+  const cache::HashEmbedder embedder;
+  cache::SemanticCacheOptions options;
+  options.directory = data / "cache";
+  options.flat_limit = static_cast<size_t>(entries);
+  cache::AnswerBook book(std::move(options), embedder, clock, random);
+  const cache::ScopeSource scope{.tenant = "default", .route = "default", .rest = ""};
+  for (int i = 0; i < entries; ++i) {
+    const std::string question = "question number " + std::to_string(i);
+    ASSERT_TRUE(book.Insert(scope, question, {"answer", "p", "m"}, clock.WallNow()));
+  }
+}
+
+TEST_F(AppTest, HealthOfTheCacheSaysWhetherItIsLoadedAndTheServiceServesBefore) {
+  constexpr int kEntries = 8000;
+  FillCache(dir_ / "data", kEntries);
+  Start(MakeConfig());
+  testing::RawCall watch(channel_, "/grpc.health.v1.Health/Watch");
+  ASSERT_TRUE(watch.Write(HealthRequest("holdfast.cache")));
+  ASSERT_TRUE(watch.WritesDone());
+  std::string status;
+  ASSERT_TRUE(watch.Read(status));
+  EXPECT_EQ(status, kNotServing);
+  for (const char* name : {"", kGenerateName}) {
+    EXPECT_TRUE(testing::CallRaw(channel_, kCheck, HealthRequest(name), &status).ok());
+    EXPECT_EQ(status, kServing);
+  }
+  ASSERT_TRUE(watch.Read(status));
+  EXPECT_EQ(status, kServing);
+  grpc::ClientContext context;
+  v1::GetStatusResponse response;
+  ASSERT_TRUE(admin_->GetStatus(&context, {}, &response).ok());
+  EXPECT_TRUE(response.cache().ready());
+  ASSERT_EQ(response.cache().embeddings_size(), 1);
+  EXPECT_EQ(response.cache().embeddings(0).embedder(), "hash-v1");
+  EXPECT_FALSE(response.cache().embeddings(0).remote());
+  EXPECT_EQ(response.cache().embeddings(0).total(), uint64_t{kEntries});
+  std::thread stopper([&] { server_->Stop(); });
+  ASSERT_TRUE(watch.Read(status));
+  EXPECT_EQ(status, kNotServing);
+  stopper.join();
 }
 
 TEST_F(AppTest, WatchersSeeTheDrainAndTheServerEndsAllTheSame) {

@@ -593,6 +593,40 @@ TEST(RenderTest, CacheStatsShowFaultsInRed) {
   EXPECT_THAT(RenderCacheStats(stats, kColoured), Not(HasSubstr("loading")));
 }
 
+v1::EmbeddingProgress Progress(uint64_t done, bool counting = false) {
+  v1::EmbeddingProgress progress;
+  progress.set_embedder("bge");
+  progress.set_version("2#1024");
+  progress.set_remote(true);
+  progress.set_done(done);
+  progress.set_total(10);
+  progress.set_counting(counting);
+  return progress;
+}
+
+TEST(RenderTest, CacheStatsShowHowFarTheEntriesAreEmbedded) {
+  v1::GetCacheStatsResponse stats;
+  *stats.add_embeddings() = Progress(3, true);
+  EXPECT_THAT(RenderCacheStats(stats, kColoured),
+              HasSubstr("endpoint          \x1b[33m3 of 10 entries have vectors of bge 2#1024; "
+                        "counting\x1b[0m\n"));
+  *stats.mutable_embeddings(0) = Progress(10);
+  EXPECT_THAT(RenderCacheStats(stats, kColoured),
+              HasSubstr("endpoint          10 of 10 entries have vectors of bge 2#1024\n"));
+}
+
+TEST(RenderTest, StatusSaysWhatTheCacheStillHasToDo) {
+  v1::GetStatusResponse response = Status();
+  response.mutable_cache()->set_ready(true);
+  *response.mutable_cache()->add_embeddings() = Progress(10);
+  EXPECT_THAT(RenderStatus(response, kPlain), Not(HasSubstr("cache")));
+  *response.mutable_cache()->add_embeddings() = Progress(9);
+  EXPECT_THAT(RenderStatus(response, kPlain),
+              HasSubstr("\ncache: 9 of 10 entries have vectors of bge 2#1024\n"));
+  response.mutable_cache()->set_ready(false);
+  EXPECT_THAT(RenderStatus(response, kPlain), HasSubstr("\ncache: loading"));
+}
+
 // ---- Errors
 
 grpc::Status Unavailable() {

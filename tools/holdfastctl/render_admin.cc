@@ -213,6 +213,31 @@ std::string BytesText(uint64_t bytes) {
   return Number(value / kKibibyte / kKibibyte) + " MiB";
 }
 
+std::string ProgressText(const v1::EmbeddingProgress& progress) {
+  return std::to_string(progress.done()) + " of " + std::to_string(progress.total()) +
+         " entries have vectors of " + EscapeLine(progress.embedder()) +
+         (progress.version().empty() ? "" : " " + EscapeLine(progress.version())) +
+         (progress.counting() ? "; counting" : "");
+}
+
+bool IsDone(const v1::EmbeddingProgress& progress) {
+  return progress.done() == progress.total() && !progress.counting();
+}
+
+// Only what is not as it should be: `cache stats` shows the rest.
+std::string RenderCacheStatus(const v1::GetStatusResponse& response, const Paint& paint) {
+  if (!response.has_cache()) return "";
+  std::string out;
+  const auto add = [&](const std::string& text) {
+    out += "cache: " + paint(Colour::kYellow, text) + "\n";
+  };
+  if (!response.cache().ready()) add("loading; lookups see part of the entries");
+  for (const v1::EmbeddingProgress& progress : response.cache().embeddings()) {
+    if (!IsDone(progress)) add(ProgressText(progress));
+  }
+  return out.empty() ? "" : "\n" + out;
+}
+
 }  // namespace
 
 std::string RenderStatus(const v1::GetStatusResponse& response, const Paint& paint) {
@@ -226,7 +251,8 @@ std::string RenderStatus(const v1::GetStatusResponse& response, const Paint& pai
   table.Add(Heading({"TARGET", "BREAKER", "OK", "FAILED", "CENSORED", "IN A ROW", "PROBES",
                      "COOLDOWN", "LIMITER", "LAST ERROR", "NOTES"}));
   for (const v1::TargetStatus& target : response.targets()) table.Add(TargetRow(target));
-  return out + table.ToString(paint, true) + RenderBudgets(response, paint);
+  return out + table.ToString(paint, true) + RenderBudgets(response, paint) +
+         RenderCacheStatus(response, paint);
 }
 
 std::string RenderBreaker(const v1::Target& target, const v1::BreakerStatus& breaker,
@@ -280,7 +306,11 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
   count("texts cut", stats.texts_cut());
   fault("read errors", stats.read_errors());
   fault("write errors", stats.write_errors());
-  add("embedder", stats.embedder(), Colour::kPlain);
+  if (stats.embeddings().empty()) add("embedder", stats.embedder(), Colour::kPlain);
+  for (const v1::EmbeddingProgress& progress : stats.embeddings()) {
+    add(progress.remote() ? "endpoint" : "embedder", ProgressText(progress),
+        IsDone(progress) ? Colour::kPlain : Colour::kYellow);
+  }
   return table.ToString(paint, false);
 }
 

@@ -575,6 +575,29 @@ TEST(ConfigLoaderTest, ACacheThatIsOffHasNoSettings) {
   EXPECT_THAT(Faults("embedder: {" + endpoint + "}\n" + WithRoute("")),
               ElementsAre(HasSubstr("embedder.openai: cannot take effect")));
   EXPECT_THAT(Faults("embedder: {kind: openai, " + endpoint + "}\n" + WithRoute("")), IsEmpty());
+  const auto breaker = [&](const std::string& settings) {
+    return "embedder:\n  kind: openai\n"
+           "  openai:\n    base_url: http://h/v1\n    model: m\n    dimension: 3\n"
+           "    timeout: 2s\n    breaker: {" +
+           settings + "}\n" + WithRoute("");
+  };
+  const auto set = Load(breaker("consecutive_failures: 7, open: 20s, window: 4s"));
+  ASSERT_TRUE(set.config);
+  EXPECT_EQ(set.config->embedder.openai->breaker.consecutive_failures, 7);
+  EXPECT_EQ(set.config->embedder.openai->breaker.open, seconds(20));
+  EXPECT_EQ(set.config->embedder.openai->breaker.window, seconds(4));
+  EXPECT_EQ(set.config->embedder.openai->breaker.failure_rate, 0.5);
+  const auto unset = Load(breaker(""));
+  ASSERT_TRUE(unset.config);
+  EXPECT_EQ(unset.config->embedder.openai->breaker.consecutive_failures, 3);
+  EXPECT_EQ(unset.config->embedder.openai->breaker.open, seconds(10));
+  EXPECT_THAT(Faults(breaker("window: 3999ms")),
+              ElementsAre("t.yaml:8:23: embedder.openai.breaker.window: must be at least twice the "
+                          "embedder's timeout (2s)"));
+  EXPECT_THAT(Faults(breaker("failure_rate: 0, min_calls: 5")),
+              ElementsAre(HasSubstr("t.yaml:8:43: embedder.openai.breaker.min_calls: ")));
+  EXPECT_THAT(Faults(breaker("open: 301s")),
+              ElementsAre(HasSubstr("embedder.openai.breaker.open_max: must be at least open")));
   EXPECT_THAT(Faults(WithRoute("    cache: {scope_ignore: ['(a', '.*', 'a+']}\n")),
               ElementsAre(HasSubstr("scope_ignore[0]: is no pattern that can be used"),
                           HasSubstr("scope_ignore[1]: is no pattern that can be used: matches")));
