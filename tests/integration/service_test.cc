@@ -142,6 +142,14 @@ TEST_F(ServiceTest, HealthAndReflection) {
   ASSERT_TRUE(list.Write(std::string("\x3A\x01*", 3)));
   ASSERT_TRUE(list.Read(reply));
   EXPECT_THAT(reply, AllOf(HasSubstr(kService), Not(HasSubstr("AdminService"))));
+  // The file that holds a symbol.
+  for (const std::string symbol : {kService, "grpc.health.v1.Health"}) {
+    RawCall find(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
+    ASSERT_TRUE(find.Write("\x22" + std::string(1, static_cast<char>(symbol.size())) + symbol));
+    ASSERT_TRUE(find.Read(reply));
+    const std::string package = symbol.substr(0, symbol.rfind('.'));
+    EXPECT_THAT(reply, AllOf(HasSubstr(package), HasSubstr(".proto"))) << symbol;
+  }
   // Administration is on its own address alone.
   EXPECT_EQ(CallRaw(channel_, "/holdfast.v1.AdminService/GetStatus", "").error_code(),
             grpc::UNIMPLEMENTED);

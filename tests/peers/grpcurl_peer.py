@@ -88,17 +88,20 @@ def check_reflection():
     code, said = grpcurl(holdfast.address, "describe", "holdfast.v1.GenerateRequest",
                          options=["-msg-template"])
     checks.that("describe: a template of the request", '"messages": [' in said, said)
+    for address in (holdfast.address, holdfast.admin):
+        code, said = grpcurl(address, "describe", "grpc.health.v1.Health")
+        checks.that(
+            "describe: the health service",
+            code == 0 and "rpc Check ( .grpc.health.v1.HealthCheckRequest )" in said,
+            said,
+        )
     code, said = grpcurl(holdfast.admin, "describe", ADMIN)
     checks.that("describe: AdminService", code == 0 and "rpc ExplainPlan" in said, said)
 
 
 def health(address, method, service):
-    # libgrpc++ does not let reflection describe its own health service (grpc/grpc#36665), so the
-    # client brings the proto.
-    options = ["-import-path", str(ROOT / "tests/peers"), "-proto", "health.proto",
-               "-max-time", "2"]
     return grpcurl(address, f"grpc.health.v1.Health/{method}", data={"service": service},
-                   options=options)
+                   options=["-max-time", "2"])
 
 
 def check_health():
@@ -107,6 +110,8 @@ def check_health():
         code, said = health(address, "Check", service)
         checks.that(f"health: Check of '{service}' says SERVING",
                     code == 0 and '"status": "SERVING"' in said, said)
+    code, said = grpcurl(holdfast.address, "grpc.health.v1.Health/Check")
+    checks.that("health: Check without data", '"status": "SERVING"' in said, said)
     code, said = health(holdfast.address, "Check", "no.such")
     checks.that("health: an unknown service is NOT_FOUND", "Code: NotFound" in said, said)
     code, said = health(holdfast.address, "Watch", SERVICE)
