@@ -20,19 +20,12 @@ namespace {
 constexpr std::array<FeatureInfo, kFeatures> kTable = {{
     {Feature::kCosine, "cosine", +1, "the meanings lie apart"},
     {Feature::kCosineNear, "cosine_near", +1, "the meanings lie apart"},
-    {Feature::kOverlap, "overlap", +1, "few words in common"},
-    {Feature::kTrigrams, "letters", +1, "written differently"},
-    {Feature::kSameWords, "same_words", +1, "not the same words"},
     {Feature::kAddedAsked, "added_asked", -1,
      "the same wording with something added in the asked question"},
     {Feature::kAddedStored, "added_stored", -1,
      "the same wording with something added in the stored question"},
     {Feature::kAddedNames, "added_names", -1, "the same wording with another name in it"},
     {Feature::kContext, "context", -1, "another situation is told"},
-    {Feature::kWordsAsked, "words_asked", -1,
-     "the asked question has words that the stored one lacks"},
-    {Feature::kWordsStored, "words_stored", -1,
-     "the stored question has words that the asked one lacks"},
     {Feature::kNamesAsked, "names_asked", -1,
      "the asked question names something that the stored one does not"},
     {Feature::kNamesStored, "names_stored", -1,
@@ -69,7 +62,6 @@ constexpr std::array<FeatureInfo, kFeatures> kTable = {{
     {Feature::kPointsOneSided, "points_one_sided", -1, "only one points at something at hand"},
     {Feature::kTime, "time", -1, "another time"},
     {Feature::kQuoted, "quoted", -1, "another quoted text"},
-    {Feature::kLength, "length", -1, "much longer or shorter"},
 }};
 
 // What the unpaired words of one side add up to.
@@ -292,24 +284,6 @@ bool DirectionsDiffer(const Question& stored, const Question& asked) {
   return Moved(start_a, a.to, b.to, start_b) && Moved(a.to, start_a, start_b, b.to);
 }
 
-float TrigramDice(const Question& a, const Question& b) {
-  if (a.trigrams.empty() || b.trigrams.empty()) return 0;
-  size_t both = 0;
-  for (size_t i = 0, j = 0; i < a.trigrams.size() && j < b.trigrams.size();) {
-    if (a.trigrams[i] == b.trigrams[j]) {
-      ++both;
-      ++i;
-      ++j;
-    } else if (a.trigrams[i] < b.trigrams[j]) {
-      ++i;
-    } else {
-      ++j;
-    }
-  }
-  return 2.0f * static_cast<float>(both) /
-         static_cast<float>(a.trigrams.size() + b.trigrams.size());
-}
-
 // A "not" in the story before the question may stand in the question itself in another wording.
 bool NegationsDiffer(const Question& stored, const Question& asked) {
   const auto all = [](const Question& q) { return q.negations + q.negations_of_context; };
@@ -347,21 +321,15 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
   };
 
   const float alone = a.words + a.names + b.words + b.names;
-  const float content = std::max(stored.content + asked.content, .01f);
   const auto c = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
   set(Feature::kCosine, c);
   set(Feature::kCosineNear, -std::log(1.03f - c));
-  set(Feature::kOverlap, std::clamp(1 - alone / content, 0.0f, 1.0f));
-  set(Feature::kTrigrams, TrigramDice(stored, asked));
-  set(Feature::kSameWords, Bit(alone == 0 && a.numbers + b.numbers == 0));
   // A difference decides where all else is the same; between free wordings it is weaker evidence.
   const float sure = .25f + alignment.frame;
   set(Feature::kAddedAsked, std::min(alignment.added_asked, 2.0f) * alignment.frame);
   set(Feature::kAddedStored, std::min(alignment.added_stored, 2.0f) * alignment.frame);
   set(Feature::kAddedNames, std::min(alignment.added_names, 2.0f) * alignment.frame);
   set(Feature::kContext, Saturated(std::min(a.context, b.context)));
-  set(Feature::kWordsAsked, Saturated(b.words));
-  set(Feature::kWordsStored, Saturated(a.words));
   set(Feature::kNamesAsked, Saturated(b.names));
   set(Feature::kNamesStored, Saturated(a.names));
   set(Feature::kNamesDiffer, Saturated(std::min(a.names, b.names)));
@@ -405,8 +373,6 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
       .5f * (Bit(stored.asks_now != asked.asks_now) + Bit(stored.asks_past != asked.asks_past)));
   set(Feature::kQuoted,
       Bit(!stored.quoted.empty() && !asked.quoted.empty() && stored.quoted != asked.quoted));
-  const auto length = [](const Question& q) { return static_cast<float>(q.tokens.size()) + 3; };
-  set(Feature::kLength, std::abs(std::log(length(stored) / length(asked))));
   result.only_stored = WordsOf(a);
   result.only_asked = WordsOf(b);
   return result;

@@ -16,19 +16,14 @@
 
 namespace holdfast::cache::verify {
 
-// What is measured of a pair. Those up to kSameWords speak for serving, the others against it.
+// What is measured of a pair. The first two speak for serving, the others against it.
 enum class Feature {
   kCosine,
   kCosineNear,
-  kOverlap,
-  kTrigrams,
-  kSameWords,
   kAddedAsked,
   kAddedStored,
   kAddedNames,
   kContext,
-  kWordsAsked,
-  kWordsStored,
   kNamesAsked,
   kNamesStored,
   kNamesDiffer,
@@ -60,7 +55,6 @@ enum class Feature {
   kPointsOneSided,
   kTime,
   kQuoted,
-  kLength,
   kCount,
 };
 inline constexpr size_t kFeatures = static_cast<size_t>(Feature::kCount);

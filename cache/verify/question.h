@@ -31,7 +31,6 @@ struct Question {
   std::vector<Token> tokens;  // at most kLongest of them
   std::string normalized;     // equal for questions that are the same but for case and the like
   std::string spaced;         // " how do i sort it "
-  std::vector<uint64_t> trigrams;  // of letters, sorted, each once
 
   KindSet kinds = 0;
   uint32_t qualifiers = 0;
@@ -48,7 +47,6 @@ struct Question {
   bool instructs = false;         // a sentence behind the question says how to answer
   uint32_t question_word = 0;     // the first
   std::string quoted;             // the text between quotation marks, in lower case
-  float content = 0;              // the sum of its words' weights
 };
 
 inline constexpr size_t kLongest = 160;

@@ -19,6 +19,9 @@ class Vectors:
             stored = np.load(path, allow_pickle=True)
             self.rows.update(zip(stored['texts'], stored['vectors']))
 
+    def has(self, pairs):
+        return all(p[k] in self.rows for p in pairs for k in 'ab')
+
     def matrix(self, texts):
         return np.stack([self.rows[t] for t in texts]).astype(np.float32)
 
@@ -50,31 +53,14 @@ class Tool:
         return x
 
 
-def components(pairs):
-    """The number of each text's group: pairs that share a text are of one group."""
-    parent = {}
-
-    def root(text):
-        while parent.setdefault(text, text) != text:
-            text = parent[text]
-        return text
-
-    for pair in pairs:
-        parent[root(pair['b'])] = root(pair['a'])
-    numbers = {}
-    return {text: numbers.setdefault(root(text), len(numbers)) for text in list(parent)}
+Part = collections.namedtuple('Part', 'intents pairs vectors')
 
 
-Half = collections.namedtuple('Half', 'intents pairs vectors')
-
-
-def halves(intents, pairs, vectors):
-    """Every other topic, and every other group of pairs, as train_encoder/train.py parts them, with
-    the vectors of the encoder that has not seen them: vectors[h] are of the one that trained on h."""
-    topics = {t: i for i, t in enumerate(dict.fromkeys(r['topic'] for r in intents))}
-    groups = components(pairs)
-    return [Half([r for r in intents if topics[r['topic']] % 2 == h],
-                 [p for p in pairs if groups[p['a']] % 2 == h], vectors[1 - h]) for h in (0, 1)]
+def part(intents, pairs, vectors):
+    """The intents and pairs that `vectors` covers."""
+    wanting = {row['intent'] for row in intents if row['q'] not in vectors.rows}
+    return Part([row for row in intents if row['intent'] not in wanting],
+                [p for p in pairs if p['a'] in vectors.rows and p['b'] in vectors.rows], vectors)
 
 
 def nearest_of_many(intents, vectors, rng, rounds=4, among=1):

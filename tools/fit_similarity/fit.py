@@ -1,12 +1,12 @@
 """Fits the weights of cache/verify (signs fixed) and their calibration to the project's own pairs.
 
-  fit.py --tool similarity_features --half-vectors HALF0.npz HALF1.npz
+  fit.py --tool similarity_features --held-out PART.npz...
          [--vectors SHIPPED.npz] [--shared DIR] [--write weights.inc]
 
-HALF0.npz has the vectors of an encoder that was tuned on half 0 of the questions alone. An encoder's
-cosines on questions it was tuned on are too good, so each half's questions are taken as the other
-half's encoder sees them, for the measures and for what ships. First fitted on one half and measured
-on the other, then fitted on all. qqp-dev.jsonl of --shared is measured only; nothing of it enters.
+An encoder's cosines on questions it was tuned on are too good, so each PART.npz has vectors of
+questions that its encoder was not tuned on, and of no others (train_encoder/embed.py --left). For
+each part: fitted on the other parts and measured on it; then fitted on all, which is what ships.
+qqp-dev.jsonl of --shared is measured only, by --vectors; nothing of it enters.
 """
 import argparse
 import os
@@ -65,10 +65,12 @@ def joined(tool, samples, shares):
 
 
 def fit_weights(tool, x, y, w, options):
-    """Logistic regression by L-BFGS within the signs; features scaled to one deviation."""
+    """Logistic regression by L-BFGS within the signs; features scaled to one deviation. What speaks
+    against serving keeps a smallest weight: a finding that these questions have no use for, since
+    the encoder sees it too, is still right about those that are not like them."""
     scale = x.std(0) + 1e-6
     z = x / scale
-    signs = tool.signs
+    least = options['least'] * scale
 
     def loss(t):
         m = z @ t[:-1] + t[-1]
@@ -77,7 +79,7 @@ def fit_weights(tool, x, y, w, options):
         g = w * (p - y)
         return value, np.append(z.T @ g + 2 * options['ridge'] * t[:-1], g.sum())
 
-    bounds = [(0, None) if s > 0 else (None, 0) for s in signs] + [(None, None)]
+    bounds = [(0, None) if s > 0 else (None, -l) for s, l in zip(tool.signs, least)] + [(None, None)]
     best = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method='L-BFGS-B', bounds=bounds,
                     options={'maxiter': 2000})
     # Likelihood over everything spends its effort on right pairs in quite other words, which are
@@ -114,7 +116,7 @@ def fit(tool, parts, options, seed=1):
 
 
 def report(name, model, part, natural_pairs, vectors, modules):
-    """Prints and returns the three measures on one part, and on natural pairs by other vectors."""
+    """Prints and returns the measures on one part, and on natural pairs by other vectors."""
     c = measure.cache([r for r in part.intents if 'more' not in r], part.vectors, model.score,
                       modules[0], THRESHOLD)
     a = measure.adversarial([p for p in part.pairs if p['kind'] == 'adversarial' and 'more' not in p],
@@ -146,27 +148,30 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--tool', required=True)
     parser.add_argument('--questions', default=os.path.join(os.path.dirname(__file__), 'questions'))
-    parser.add_argument('--half-vectors', nargs=2, required=True)
+    parser.add_argument('--held-out', nargs='+', required=True)
     parser.add_argument('--vectors')
     parser.add_argument('--shared', default='../shared')
     parser.add_argument('--write')
-    for kind, share, calibrated in (('many', 1, 1), ('single', .5, 0), ('adversarial', 1, .1),
-                                    ('natural', .5, 1)):
+    for kind, share, calibrated in (('many', 1, 1), ('single', .5, 0), ('adversarial', 1, 0),
+                                    ('natural', 1, .3)):
         parser.add_argument('--' + kind, type=float, default=share)
         parser.add_argument('--calibrate-' + kind, type=float, default=calibrated)
     parser.add_argument('--ridge', type=float, default=.03)
+    parser.add_argument('--least', type=float, default=.3)
     parser.add_argument('--rounds', type=int, default=1)
     parser.add_argument('--reach', type=float, default=.6)
     return parser.parse_args()
 
 
 def read_questions(folder):
-    """(intents, pairs), the first 450 topics and 240 groups first: the encoders' halves need that."""
+    """(intents, pairs); what is marked `more` is to learn from, not to be measured on."""
     read = lambda name: data.read_lines(os.path.join(folder, name + '.jsonl'))
-    kinds = (('pairs', 'adversarial'), ('pairs_more', 'adversarial'), ('natural', 'natural'))
-    return (read('intents') + [row | {'more': True} for row in read('intents_more')],
-            [row | {'kind': kind} | ({'more': True} if name != 'pairs' else {})
-             for name, kind in kinds for row in read(name)])
+    marked = lambda name: {'more': True} if 'more' in name else {}
+    intents = ('intents', 'intents_more', 'intents_more2')
+    kinds = (('pairs', 'adversarial'), ('pairs_more', 'adversarial'), ('pairs_more2', 'adversarial'),
+             ('natural', 'natural'), ('natural_more', 'natural'))
+    return ([row | marked(name) for name in intents for row in read(name)],
+            [row | {'kind': kind} | marked(name) for name, kind in kinds for row in read(name)])
 
 
 def main():
@@ -175,12 +180,14 @@ def main():
     modules = [measure.module(os.path.join(args.shared, f)) for f in ('cache_eval.py', 'accept.py')]
     natural = data.read_lines(os.path.join(args.shared, 'data', 'qqp-dev.jsonl'))
     tool = data.Tool(args.tool)
-    vectors = [data.Vectors(path) for path in args.half_vectors]
-    parts = data.halves(*read_questions(args.questions), vectors)
-    for h in (0, 1):
-        model = fit(tool, [parts[h]], options)
-        report(f'fitted on half {h}, measured on the other', model, parts[1 - h], natural,
-               parts[1 - h].vectors, modules)
+    questions = read_questions(args.questions)
+    parts = [data.part(*questions, data.Vectors(path)) for path in args.held_out]
+    for i, part in enumerate(parts):
+        if not any('more' not in row for row in part.intents):
+            continue
+        model = fit(tool, parts[:i] + parts[i + 1:], options)
+        report(f'{args.held_out[i]}, fitted on the others', model, part,
+               natural if part.vectors.has(natural) else None, part.vectors, modules)
     model = fit(tool, parts, options)
     if args.vectors:
         shipped = data.Vectors(args.vectors)

@@ -2,11 +2,13 @@
 questions that merely look alike do not; writes the low-rank delta that tools/fetch_model adds.
 
   train.py OUT.safetensors [--leave 0/2] [--start FILE] [--epochs 3] --intents FILE... --pairs FILE...
+           [--also-intents FILE...] [--also-pairs FILE...]
 
 Two losses over a batch of whole topics. Contrastive: each question picks one of its own intent among
 all of the batch. Ranking: every right pair of the batch before every wrong one, whichever question
 it belongs to; a threshold is one for all questions, so this is the one that the cache lives by.
---leave K/N keeps every Nth topic and group of pairs, from the Kth on, for an honest measure.
+--leave K/N keeps every Nth topic and group of pairs, from the Kth on, for an honest measure; of the
+--also files nothing is kept.
 """
 import argparse
 import collections
@@ -38,7 +40,7 @@ def topics_of(intent_files, pair_files, leave):
     groups = collections.OrderedDict()
     for text in dict.fromkeys(t for p in pairs for t in (p['a'], p['b'])):
         groups.setdefault(group[text], []).append((intent.get(text, text), text))
-    pick = lambda lists: [t for i, t in enumerate(lists) if leave is None or i % leave[1] != leave[0]]
+    pick = lambda lists: [t for i, t in enumerate(lists) if not leave or i % leave[1] != leave[0]]
     return pick(list(topics.values())) + pick(list(groups.values()))
 
 
@@ -126,6 +128,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--intents', nargs='+', required=True)
     parser.add_argument('--pairs', nargs='+', default=[])
+    parser.add_argument('--also-intents', nargs='+', default=[])
+    parser.add_argument('--also-pairs', nargs='+', default=[])
     parser.add_argument('--leave', type=lambda text: tuple(map(int, text.split('/'))))
     parser.add_argument('--start', help='a delta to go on from')
     parser.add_argument('--epochs', type=int, default=3)
@@ -144,7 +148,8 @@ def main():
     tokenizer.enable_truncation(LONGEST)
     topics = [[(intent, ids) for (intent, _), ids in
                zip(topic, [e.ids for e in tokenizer.encode_batch([q for _, q in topic])])]
-              for topic in topics_of(args.intents, args.pairs, args.leave)]
+              for topic in topics_of(args.intents, args.pairs, args.leave) +
+              topics_of(args.also_intents, args.also_pairs, None)]
     delta = {}
     for name in encoder.names()[0]:
         rows, columns = weights[name].shape
