@@ -24,6 +24,13 @@ void AddTenantFault(std::optional<Rejection>& rejection) {
                            {kTenantHeader, "must be one name of 1 to 128 printable characters"});
 }
 
+// How much later than its caller's a deadline may have become on its way. Below 100 s it is a tenth
+// of a second at most, which the plan's margin covers.
+core::Duration MostRoundedUp(core::Duration left) {
+  if (left < std::chrono::seconds(100)) return core::Duration::zero();
+  return left < std::chrono::seconds(1000) ? std::chrono::seconds(1) : std::chrono::seconds(10);
+}
+
 uint64_t UnixMillis(const core::Clock& clock) {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(clock.WallNow().time_since_epoch())
@@ -38,7 +45,7 @@ std::optional<core::SteadyTime> ToSteady(std::chrono::system_clock::time_point d
   // Both are around now, but a hostile deadline may be anywhere in the range.
   const core::Duration due = deadline.time_since_epoch();
   const core::Duration left = core::SaturatingAdd(due, -clock.WallNow().time_since_epoch());
-  return core::SaturatingAdd(clock.Now(), left);
+  return core::SaturatingAdd(clock.Now(), left - MostRoundedUp(left));
 }
 
 bool IsTenantName(std::string_view name) {

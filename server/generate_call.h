@@ -91,7 +91,9 @@ class GenerateCall {
   std::atomic<int> holders_ = 2;  // of any thread
 };
 
-// gRPC's deadline, which is a date, on the steady clock; none if the caller set none.
+// gRPC's deadline, which is a date, on the steady clock; none if the caller set none. From 100 s on
+// it is the earliest that the caller can have meant: gRPC's clients in C++ and all that is built on
+// it send three digits, rounded up.
 std::optional<core::SteadyTime> ToSteady(std::chrono::system_clock::time_point deadline,
                                          const core::Clock& clock);
 

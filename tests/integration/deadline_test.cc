@@ -63,6 +63,22 @@ std::string RoutesThatHang() {
   return yaml;
 }
 
+// gRPC's C++ client, as all that is built on it, rounds up what it sends.
+TEST_P(DeadlineTest, IsNeverTakenForLongerThanItIs) {
+  Settings settings = Patient();
+  settings.route = "timeout: 290s\n    min_useful: 100ms";
+  Start(settings);
+  WarmUp();
+  for (const auto deadline : {5'001ms, 50'001ms, 100'001ms, 120'500ms}) {
+    const Reply reply = Ask("How long is it?", {.deadline = deadline});
+    ASSERT_TRUE(reply.ok()) << reply.status.error_message();
+    const double margin = std::min(0.5, 0.02 * static_cast<double>(deadline.count()) / 1000);
+    const double meant = std::chrono::duration<double>(deadline).count();
+    EXPECT_LT(Seconds(reply.response.time_budget().total()) - margin, meant);
+    EXPECT_GT(Seconds(reply.response.time_budget().total()), 0.98 * meant);
+  }
+}
+
 TEST_P(DeadlineTest, IsNeverOutlived) {
   StartYaml(RoutesThatHang());
   std::vector<std::thread> callers;

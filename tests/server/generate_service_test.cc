@@ -374,6 +374,11 @@ TEST(ToSteadyTest, DeadlinesOfEveryKind) {
   EXPECT_EQ(ToSteady(std::chrono::system_clock::time_point::max(), clock), std::nullopt);
   EXPECT_EQ(ToSteady(wall(250ms), clock), clock.Now() + 250ms);
   EXPECT_EQ(ToSteady(wall(-3s), clock), clock.Now() - 3s);
+  EXPECT_EQ(ToSteady(wall(100s - 1ms), clock), clock.Now() + 100s - 1ms);
+  EXPECT_EQ(ToSteady(wall(100s), clock), clock.Now() + 99s);
+  EXPECT_EQ(ToSteady(wall(101s), clock), clock.Now() + 100s);
+  EXPECT_EQ(ToSteady(wall(1000s - 1ms), clock), clock.Now() + 999s - 1ms);
+  EXPECT_EQ(ToSteady(wall(1000s), clock), clock.Now() + 990s);
   EXPECT_EQ(ToSteady(wall(core::Duration(0)), clock), clock.Now());
   EXPECT_TRUE(ToSteady(std::chrono::system_clock::time_point::min(), clock));
   EXPECT_LT(*ToSteady(std::chrono::system_clock::time_point::min(), clock), clock.Now());
