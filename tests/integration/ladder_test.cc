@@ -392,9 +392,14 @@ TEST_P(LadderTest, RefusalsAreFinalUnlessTheRouteSaysNext) {
   next.route += "\n    on_refusal: next";
   EXPECT_EQ(Stop(), 0);
   Start(next);
-  reply = Ask(kSky);
-  EXPECT_THAT(reply.Outcomes(), ElementsAre("claude:refusal", "gpt:complete"));
-  EXPECT_EQ(reply.response.degradation(), v1::DEGRADATION_FALLBACK_MODEL);
+  for (const char* fault : {R"({"kind": "refusal"})", R"({"kind": "content_filter", "after": 3})",
+                            R"({"kind": "content_filter", "at": "prompt"})"}) {
+    sim_->Break("claude", fault);
+    reply = Ask(kSky);
+    EXPECT_THAT(reply.Outcomes(), ElementsAre("claude:refusal", "gpt:complete")) << fault;
+    EXPECT_EQ(reply.response.degradation(), v1::DEGRADATION_FALLBACK_MODEL);
+    EXPECT_THAT(reply.text(), StartsWith("[gpt] "));
+  }
   BreakChain(R"({"kind": "refusal"})");
   reply = Ask(kSky);
   EXPECT_THAT(reply.response.finish_reason(),

@@ -1,6 +1,7 @@
 // Over thousands of seeds on virtual time: what a caller of a stream has in the end is the whole
-// answer, or marked partial, or no answer. All providers here know one answer; they cut it into
-// pieces, break off anywhere, refuse prefixes, and go on exactly where a prefix ends.
+// answer, or marked partial, or a refusal, or no answer. All providers here know one answer; they
+// cut it into pieces, break off anywhere, refuse prefixes or the whole, and go on exactly where a
+// prefix ends.
 
 #include <algorithm>
 #include <memory>
@@ -45,6 +46,8 @@ std::string RandomAnswer(Dice& dice) {
   return text + "Z";
 }
 
+constexpr char kRefusal[] = "<no>";
+
 class HonestProvider final : public core::Provider {
  public:
   HonestProvider(core::Loop& loop, Dice& dice, const std::string& answer, bool tool)
@@ -62,6 +65,12 @@ class HonestProvider final : public core::Provider {
     if (dice_.Chance(95)) sink.OnConnected();
     if (!attempt.prefix.empty() && dice_.Chance(20)) {
       co_return core::Outcome{.kind = OutcomeKind::kBadRequest, .http_status = 400};
+    }
+    if (dice_.Chance(8)) {
+      if (dice_.Chance(50)) co_return core::Outcome{.kind = OutcomeKind::kRefusal};
+      sink.OnText(kRefusal);
+      sink.OnFinish(core::FinishReason::kRefusal);
+      co_return core::Outcome{.kind = OutcomeKind::kComplete, .http_status = 200};
     }
     const std::vector<std::string> characters = Characters(answer_.substr(attempt.prefix.size()));
     const size_t stop =
@@ -129,6 +138,7 @@ TEST_F(StreamPropertyTest, TheTextIsTheWholeAnswerOrPartialOrAnError) {
   size_t restarted = 0;
   size_t partial = 0;
   size_t errors = 0;
+  size_t refused = 0;
   for (uint64_t seed = 1; seed <= 5000; ++seed) {
     SCOPED_TRACE(seed);
     Dice dice(seed);
@@ -139,6 +149,7 @@ TEST_F(StreamPropertyTest, TheTextIsTheWholeAnswerOrPartialOrAnError) {
     if (dice.Chance(50))
       route.hedge = HedgeOptions{.delay = dice.UpTo(2s), .max = 1 + dice.Below(2)};
     if (dice.Chance(20)) route.worst_acceptable = Degradation::kStale;
+    if (dice.Chance(50)) route.on_refusal = OnRefusal::kNext;
     BuildHonest(dice, 1 + dice.Below(4), answer, tool);
     core::Request request = Ask();
     request.stream.on_break = static_cast<core::OnBreak>(dice.Below(3));
@@ -168,7 +179,13 @@ TEST_F(StreamPropertyTest, TheTextIsTheWholeAnswerOrPartialOrAnError) {
     ASSERT_EQ(std::ranges::count_if(stream->events,
                                     [](const auto& e) { return e.starts_with("started"); }),
               1);
-    if (got.degradation == Degradation::kPartial) {
+    if (got.finish_reason == core::FinishReason::kRefusal ||
+        got.finish_reason == core::FinishReason::kContentFilter) {
+      ++refused;
+      std::string begun = got.text;
+      if (begun.ends_with(kRefusal)) begun.resize(begun.size() - sizeof(kRefusal) + 1);
+      ASSERT_TRUE(answer.starts_with(begun)) << got.text;
+    } else if (got.degradation == Degradation::kPartial) {
       ++partial;
       ASSERT_TRUE(answer.starts_with(got.text) || got.text == route.partial.notice) << got.text;
       ASSERT_TRUE(got.tool_calls.empty());
@@ -184,7 +201,9 @@ TEST_F(StreamPropertyTest, TheTextIsTheWholeAnswerOrPartialOrAnError) {
     ASSERT_EQ(admission->in_progress(), 0);
     ASSERT_EQ(loop.timers(), 0u);
   }
-  for (const size_t count : {whole, continued, restarted, partial, errors}) EXPECT_GT(count, 100u);
+  for (const size_t count : {whole, continued, restarted, partial, errors, refused}) {
+    EXPECT_GT(count, 100u);
+  }
 }
 
 }  // namespace
