@@ -16,6 +16,7 @@ constexpr size_t kUsagePerUpkeep = 4096;
 constexpr size_t kVictimsAtOnce = 256;
 constexpr double kTwinCosine = 0.97;
 constexpr core::Duration kUpkeepEvery = std::chrono::minutes(1);
+constexpr core::Duration kRewritePause = std::chrono::seconds(10);
 constexpr core::Duration kBetweenWarnings = std::chrono::minutes(1);
 
 uint64_t UnixMillis(core::WallTime time) {
@@ -41,8 +42,9 @@ AnswerBook::AnswerBook(SemanticCacheOptions options, const core::Embedder& embed
       clock_(clock),
       random_(random),
       judge_(judge),
-      store_(EntryStore::Open(options_.directory, clock.WallNow(),
-                              {.encryption_key = options_.encryption_key})),
+      store_(EntryStore::Open(
+          options_.directory, clock.WallNow(),
+          {.encryption_key = options_.encryption_key, .previous_key = options_.previous_key})),
       local_(VectorKind::kLocal, embedder_, Snapshots(store_->derived_directory("index"))),
       eviction_(*store_),
       next_upkeep_(clock.Now() + kUpkeepEvery) {
@@ -380,8 +382,53 @@ void AnswerBook::Tend(bool may_embed) {
     if (may_embed) PayDebts(*source);
   }
   RemoveExpired();
+  RewriteSome();
   const std::lock_guard lock(mutex_);
   UpdateWorkDue();
+}
+
+void AnswerBook::RewriteSome() {
+  if (!store_->rewriting() || clock_.Now() < rewrite_after_.load()) return;
+  const absl::Status status = store_->RewriteSome();
+  if (status.ok()) return;
+  WarnOfWrite(status);
+  rewrite_after_ = clock_.Now() + kRewritePause;
+}
+
+// A similarity is made of the embedders' cosines and the judge's weights, of which its verdicts on
+// some pairs tell.
+std::string AnswerBook::JudgedBy() const {
+  constexpr std::pair<const char*, const char*> kPairs[] = {
+      {"How do I sort a list in Python?", "How can I sort a list with Python?"},
+      {"How do I pay 20 euros by card?", "How do I pay 30 euros in cash?"},
+      {"Is it not allowed to park here at night?", "Is it allowed to park here?"},
+  };
+  std::string text = embedder_.id();
+  if (remote_) text += " " + remote_->embedder.id();
+  for (const auto& [asked, stored] : kPairs) {
+    for (const double cosine : {0.75, 0.95}) {
+      text += " " + std::to_string(judge_.Compare(asked, {stored, cosine}).similarity);
+    }
+  }
+  return text;
+}
+
+std::optional<WindowRecord> AnswerBook::ReadWindow(const std::string& route) const {
+  auto window = store_->GetWindow(route);
+  if (window && window->judged_by != JudgedBy()) window.reset();
+  return window;
+}
+
+void AnswerBook::KeepWindow(const std::string& route, WindowRecord window) {
+  window.judged_by = JudgedBy();
+  const absl::Status status = store_->PutWindow(route, window);
+  if (!status.ok()) WarnOfWrite(status);
+}
+
+void AnswerBook::KeepNoWindowsBut(const std::vector<std::string>& routes) {
+  if (const absl::Status status = store_->RemoveWindowsBut(routes); !status.ok()) {
+    WarnOfWrite(status);
+  }
 }
 
 void AnswerBook::Upkeep() {
@@ -466,7 +513,8 @@ void AnswerBook::UpdateWorkDue() {
                clock_.Now() >= source->pause_until.load();
       });
   work_due_ = !to_load_.empty() || !loading_.empty() || !to_extend_.empty() || !to_save_.empty() ||
-              expired_to_ || may_embed;
+              expired_to_ || may_embed ||
+              (store_->rewriting() && clock_.Now() >= rewrite_after_.load());
 }
 
 void AnswerBook::CountEntries(const std::string& scope_key, int64_t entries, int64_t bytes) {

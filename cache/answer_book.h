@@ -79,6 +79,8 @@ struct SemanticCacheOptions {
   // 32 bytes with which all that is stored but its keys (scope and question, hashed) is encrypted.
   // Empty: it is not.
   std::string encryption_key = {};
+  // What it may still be encrypted with; that is rewritten in the background. Empty: nothing.
+  std::string previous_key = {};
   // A better embedder elsewhere, which may be down; borrowed. Entries get its vectors in the
   // background, and while it answers those entries are found and judged by them. All others are by
   // the in-process embedder's vectors, and so is everything while it is down. Null = none.
@@ -203,6 +205,11 @@ class AnswerBook {
 
   const SemanticCacheOptions& options() const { return options_; }
   const EntryStore& store() const { return *store_; }
+  // The windows of the self-measured error rate, which the owner keeps; with what makes
+  // similarities what they are now, so that those of others are not taken up.
+  std::optional<WindowRecord> ReadWindow(const std::string& route) const;
+  void KeepWindow(const std::string& route, WindowRecord window);
+  void KeepNoWindowsBut(const std::vector<std::string>& routes);
   const core::Embedder& embedder() const { return embedder_; }
   const Judge& judge() const { return judge_; }
   size_t entries() const;
@@ -302,6 +309,8 @@ class AnswerBook {
   void ExtendSomeGraph();
   void SaveSomeIndex();
   void Upkeep();
+  void RewriteSome();
+  std::string JudgedBy() const;
   void SaveUsage();
   void RemoveExpired();
 
@@ -402,6 +411,7 @@ class AnswerBook {
   std::atomic<bool> work_due_ = false;
   std::atomic<bool> ready_ = false;
   std::atomic<core::SteadyTime> next_upkeep_;
+  std::atomic<core::SteadyTime> rewrite_after_{};
   std::atomic<uint64_t> rejected_vectors_ = 0;
   std::atomic<uint64_t> evicted_ = 0;
   mutable std::atomic<uint64_t> texts_cut_ = 0;

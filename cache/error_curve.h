@@ -46,8 +46,14 @@ class ErrorCurve {
   // `configured`: the thresholds that are points of the curve beside the fixed ones.
   explicit ErrorCurve(const std::vector<double>& configured);
 
+  struct Sample {
+    double similarity;
+    bool wrong;
+  };
+
   void Add(double similarity, bool wrong);
   size_t samples() const { return samples_.size(); }
+  const std::deque<Sample>& window() const { return samples_; }
   // In order of thresholds.
   std::vector<CurvePoint> Points() const;
 
@@ -59,11 +65,6 @@ class ErrorCurve {
   Choice Choose(double configured, double max_error) const;
 
  private:
-  struct Sample {
-    double similarity;
-    bool wrong;
-  };
-
   double Bound(uint64_t wrong, const CurvePoint& point) const;
 
   std::vector<double> thresholds_;

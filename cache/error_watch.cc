@@ -10,7 +10,7 @@ ErrorWatch::ErrorWatch(ErrorWatchOptions options, const core::Clock& clock, core
   for (auto& [name, route] : options.routes) {
     ErrorCurve curve(route.configured);
     State& state =
-        routes_.emplace(name, State{std::move(route), std::move(curve), {}}).first->second;
+        routes_.emplace(name, State{std::move(route), std::move(curve), {}, false}).first->second;
     std::sort(state.options.configured.begin(), state.options.configured.end());
     Choose(state);
   }
@@ -34,7 +34,33 @@ void ErrorWatch::Add(const std::string& route, double similarity, bool wrong) {
   const auto state = routes_.find(route);
   if (state == routes_.end()) return;
   state->second.curve.Add(similarity, wrong);
+  state->second.changed = true;
   Choose(state->second);
+}
+
+void ErrorWatch::Restore(const std::string& route, const std::vector<ErrorCurve::Sample>& samples) {
+  const std::lock_guard lock(mutex_);
+  const auto state = routes_.find(route);
+  if (state == routes_.end()) return;
+  for (const auto& [similarity, wrong] : samples) state->second.curve.Add(similarity, wrong);
+  Choose(state->second);
+}
+
+std::vector<std::pair<std::string, std::vector<ErrorCurve::Sample>>> ErrorWatch::TakeChanged() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::pair<std::string, std::vector<ErrorCurve::Sample>>> changed;
+  for (auto& [name, state] : routes_) {
+    if (!std::exchange(state.changed, false)) continue;
+    changed.emplace_back(name, std::vector<ErrorCurve::Sample>(state.curve.window().begin(),
+                                                               state.curve.window().end()));
+  }
+  return changed;
+}
+
+std::vector<std::string> ErrorWatch::Routes() const {
+  std::vector<std::string> routes;
+  for (const auto& [name, state] : routes_) routes.push_back(name);  // fixed
+  return routes;
 }
 
 void ErrorWatch::NoteCost(core::Duration spent) {
@@ -55,13 +81,19 @@ void ErrorWatch::Choose(State& state) {
   }
 }
 
-double ErrorWatch::Raise(const std::string& route, double threshold) const {
+ErrorCurve::Choice ErrorWatch::Raise(const std::string& route, double threshold) const {
   const std::lock_guard lock(mutex_);
+  ErrorCurve::Choice raised{.threshold = threshold};
   const auto state = routes_.find(route);
-  if (state == routes_.end()) return threshold;
-  double raised = threshold;
+  if (state == routes_.end()) return raised;
   for (const RouteErrors::InForce& in_force : state->second.thresholds) {
-    if (in_force.configured <= threshold) raised = std::max(raised, in_force.choice.threshold);
+    if (in_force.configured > threshold) continue;
+    if (in_force.choice.threshold < raised.threshold) {
+      raised.state = in_force.choice.state;  // its own is higher
+      raised.needed = in_force.choice.needed;
+    } else {
+      raised = in_force.choice;
+    }
   }
   return raised;
 }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cache/error_curve.h"
@@ -53,8 +54,14 @@ class ErrorWatch {
   void Add(const std::string& route, double similarity, bool wrong);
   void NoteCost(core::Duration spent);
 
-  // `threshold` of a request on `route`, or what max_error makes of it; never lower.
-  double Raise(const std::string& route, double threshold) const;
+  // So that a window outlives a restart: what to add first, and which routes' have changed since
+  // this was last asked.
+  void Restore(const std::string& route, const std::vector<ErrorCurve::Sample>& samples);
+  std::vector<std::pair<std::string, std::vector<ErrorCurve::Sample>>> TakeChanged();
+  std::vector<std::string> Routes() const;
+
+  // What max_error makes of `threshold`, of a request on `route`; never lower.
+  ErrorCurve::Choice Raise(const std::string& route, double threshold) const;
 
   std::vector<RouteErrors> Report() const;
   uint64_t taken() const { return taken_; }    // since the start
@@ -65,6 +72,7 @@ class ErrorWatch {
     ErrorWatchOptions::Route options;
     ErrorCurve curve;
     std::vector<RouteErrors::InForce> thresholds;
+    bool changed = false;
   };
   static void Choose(State& state);
 

@@ -14,6 +14,8 @@ namespace {
 
 using Priority = core::BlockingPool::Priority;
 
+constexpr core::Duration kSaveWindowsEvery = std::chrono::minutes(1);
+
 // Only of a cacheable request.
 const std::string& QuestionIn(const core::Request& request) {
   return std::get<core::Text>(request.messages.back().parts.front()).text;
@@ -49,6 +51,32 @@ SemanticCache::SemanticCache(SemanticCacheOptions options, const core::Embedder&
   StartTending(shared_);
 }
 
+void SemanticCache::Shared::RestoreWindows() {
+  const std::vector<std::string> routes = watch.Routes();
+  for (const std::string& route : routes) {
+    const auto window = book.ReadWindow(route);
+    if (!window) continue;
+    std::vector<ErrorCurve::Sample> samples;
+    for (size_t i = 0; i < window->similarities.size(); ++i) {
+      samples.push_back({window->similarities[i], window->wrong[i]});
+    }
+    watch.Restore(route, samples);
+  }
+  book.KeepNoWindowsBut(routes);
+}
+
+// What cannot be written is written with what comes after it.
+void SemanticCache::Shared::SaveWindows() {
+  for (const auto& [route, samples] : watch.TakeChanged()) {
+    WindowRecord window;
+    for (const auto& [similarity, wrong] : samples) {
+      window.similarities.push_back(similarity);
+      window.wrong.push_back(wrong);
+    }
+    book.KeepWindow(route, std::move(window));
+  }
+}
+
 ScopeSource SemanticCache::Shared::ScopeOf(const core::Request& request) const {
   const auto& by_route = book.options().scope_ignored;
   const auto ignored = by_route.find(request.route);
@@ -68,7 +96,7 @@ core::Task<std::optional<core::CacheHit>> SemanticCache::Lookup(core::Loop& loop
   if (!Cacheable(request)) co_return std::nullopt;
   const std::shared_ptr<Shared> shared = shared_;
   ++shared->lookups;
-  query.min_similarity = shared->watch.Raise(request.route, query.min_similarity);
+  query.min_similarity = shared->watch.Raise(request.route, query.min_similarity).threshold;
   if (loop.Now() >= deadline) {
     ++shared->skipped;
     co_return std::nullopt;
@@ -191,6 +219,10 @@ void SemanticCache::StartTending(const std::shared_ptr<Shared>& shared) {
     const bool backlog =
         shared->pool.queued(Priority::kNormal) > shared->book.options().embed_backlog;
     if (!shared->stopped) shared->book.Tend(!backlog);
+    if (shared->clock.Now() >= shared->save_windows_at) {
+      shared->SaveWindows();
+      shared->save_windows_at = shared->clock.Now() + kSaveWindowsEvery;
+    }
     shared->tending = false;
     StartTending(shared);
   });
@@ -263,6 +295,7 @@ CacheStats SemanticCache::Stats() const {
   stats.read_only = book.store().read_only();
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
+  stats.rewriting = book.store().rewriting();
   stats.embedder = book.embedder().id();
   if (const core::Embedder* remote = book.options().remote) {
     stats.embedder = remote->id() + ", and " + stats.embedder;

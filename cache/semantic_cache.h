@@ -60,6 +60,8 @@ struct CacheStats {
 
   uint64_t urgent_queued = 0;  // lookups that wait
   uint64_t normal_queued = 0;  // stores that wait
+  // Values are still being rewritten with a new encryption key: the previous one is needed.
+  bool rewriting = false;
   std::string embedder;
   std::string degraded;  // why it is not what was configured; empty if it is
 };
@@ -121,7 +123,7 @@ class SemanticCache final : public core::AnswerCache {
   bool ready() const { return shared_->book.ready(); }
   std::vector<EmbeddingProgress> Progress() const { return shared_->book.Progress(); }
   // What a lookup with this threshold is held against.
-  double ThresholdInForce(const std::string& route, double configured) {
+  ErrorCurve::Choice ThresholdInForce(const std::string& route, double configured) const {
     return shared_->watch.Raise(route, configured);
   }
   size_t max_entry_bytes() const { return shared_->book.options().max_entry_bytes; }
@@ -139,8 +141,13 @@ class SemanticCache final : public core::AnswerCache {
         : watch(std::move(options.errors), c, random),
           book(std::move(options), embedder, c, random, judge),
           pool(p),
-          clock(c) {}
+          clock(c) {
+      RestoreWindows();
+    }
+    ~Shared() { SaveWindows(); }
 
+    void RestoreWindows();
+    void SaveWindows();
     ScopeSource ScopeOf(const core::Request& request) const;
 
     ErrorWatch watch;
@@ -148,7 +155,8 @@ class SemanticCache final : public core::AnswerCache {
     core::BlockingPool& pool;
     const core::Clock& clock;
     std::atomic<bool> tending = false;
-    std::mutex stop_mutex;  // once stopped, the pool may be gone
+    core::SteadyTime save_windows_at{};  // of the one that tends
+    std::mutex stop_mutex;               // once stopped, the pool may be gone
     std::atomic<bool> stopped = false;
     std::atomic<uint64_t> queued_bytes = 0;
     std::atomic<uint64_t> lookups = 0;

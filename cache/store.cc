@@ -31,6 +31,7 @@ static_assert(std::endian::native == std::endian::little, "stored vectors are li
 constexpr char kFormatKey[] = "format";
 constexpr char kFormat[] = "2";
 constexpr char kKeyKey[] = "key";
+constexpr char kNextKeyKey[] = "next_key";
 constexpr char kKeyText[] = "holdfast cache";
 constexpr char kReserve[] = "reserve";
 constexpr off_t kReserveBytes = 4 << 20;
@@ -44,6 +45,11 @@ const char* CheckedKey(VectorKind kind) {
 
 rocksdb::Slice ToSlice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+bool IsSealedWith(const Cipher& cipher, std::string_view key, std::string_view value) {
+  return !value.empty() && value.front() == kSealed &&
+         cipher.Open(key, value.substr(1)).has_value();
+}
 
 uint32_t Checksum(std::string_view key, std::string_view message) {
   const auto add = [](uLong crc, std::string_view data) {
@@ -212,6 +218,9 @@ std::unique_ptr<EntryStore> EntryStore::Open(const fs::path& directory, core::Wa
   std::unique_ptr<EntryStore> store(new EntryStore);
   if (!options.encryption_key.empty()) {
     store->cipher_ = std::make_unique<const Cipher>(options.encryption_key);
+    if (!options.previous_key.empty()) {
+      store->previous_ = std::make_unique<const Cipher>(options.previous_key);
+    }
   }
   if (directory.empty()) {
     store->OpenInMemory();
@@ -245,8 +254,8 @@ EntryStore::~EntryStore() { Close(); }
 
 void EntryStore::Close() {
   if (!db_) return;
-  for (auto* family :
-       {default_, entries_, ids_, local_.rows, local_.debts, remote_.rows, remote_.debts}) {
+  for (auto* family : {default_, entries_, ids_, windows_, local_.rows, local_.debts, remote_.rows,
+                       remote_.debts}) {
     db_->DestroyColumnFamilyHandle(family).PermitUncheckedError();
   }
   db_->Close().PermitUncheckedError();
@@ -302,6 +311,7 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
       {"debts", FamilyOptions(texts)},
       {"remote_vectors", FamilyOptions(rocksdb::kNoCompression)},
       {"remote_debts", FamilyOptions(texts)},
+      {"windows", FamilyOptions(texts)},
   };
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -316,6 +326,7 @@ EntryStore::OpenError EntryStore::OpenDatabase(const std::string& path, rocksdb:
   ids_ = handles[3];
   local_.debts = handles[4];
   remote_ = {handles[5], handles[6]};
+  windows_ = handles[7];
   OpenError error{CheckFormat(), true};
   if (error.text.empty()) error = CheckKey();
   if (!error.text.empty()) Close();
@@ -336,14 +347,16 @@ std::string EntryStore::CheckFormat() {
 
 EntryStore::OpenError EntryStore::CheckKey() {
   all_encrypted_ = false;
-  std::string found;
+  rewriting_ = false;
+  std::string found, next;
   rocksdb::Status status = db_->Get({}, default_, kKeyKey, &found);
   if (!status.ok() && !status.IsNotFound()) return {status.ToString(), true};
   if (status.ok()) {
     if (!cipher_) return {"is encrypted, and there is no key", false, false, true};
-    if (cipher_->Open(kKeyKey, found) != kKeyText) {
-      return {"is encrypted with another key", false, false, true};
-    }
+    const rocksdb::Status next_status = db_->Get({}, default_, kNextKeyKey, &next);
+    if (!next_status.ok() && !next_status.IsNotFound()) return {next_status.ToString(), true};
+    const OpenError error = CheckKeysInUse(found, next);
+    if (!error.text.empty()) return error;
   } else if (cipher_) {
     status = EncryptAll();
     if (status.ok()) status = db_->Put({}, default_, kKeyKey, cipher_->Seal(kKeyKey, kKeyText));
@@ -353,11 +366,36 @@ EntryStore::OpenError EntryStore::CheckKey() {
   return {};
 }
 
+// All values are in the first key, or in the first and the second where there is one. Whichever of
+// the two is the one to write with now, the rest is rewritten with it.
+EntryStore::OpenError EntryStore::CheckKeysInUse(const std::string& first,
+                                                 const std::string& second) {
+  const auto opens = [](const std::unique_ptr<const Cipher>& cipher, const char* name,
+                        const std::string& value) {
+    return cipher && cipher->Open(name, value) == kKeyText;
+  };
+  if (!second.empty()) {
+    rewriting_ = (opens(cipher_, kKeyKey, first) && opens(previous_, kNextKeyKey, second)) ||
+                 (opens(previous_, kKeyKey, first) && opens(cipher_, kNextKeyKey, second));
+    if (rewriting_) return {};
+    return {"is being rewritten from one key to another, and needs both", false, false, true};
+  }
+  if (opens(cipher_, kKeyKey, first)) return {};
+  if (!opens(previous_, kKeyKey, first)) {
+    return {"is encrypted with another key", false, false, true};
+  }
+  const rocksdb::Status status =
+      db_->Put({}, default_, kNextKeyKey, cipher_->Seal(kNextKeyKey, kKeyText));
+  if (!status.ok()) return {"the new key cannot be noted: " + status.ToString(), false};
+  rewriting_ = true;
+  return {};
+}
+
 // Ended half-way it begins anew at the next start, and passes over what it did.
 rocksdb::Status EntryStore::EncryptAll() {
   rocksdb::CompactRangeOptions compact;
   compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  for (auto* family : {entries_, ids_, local_.rows, remote_.rows}) {
+  for (auto* family : FamiliesWithValues()) {
     rocksdb::Status status = EncryptFamily(family);
     if (status.ok()) status = db_->CompactRange(compact, family, nullptr, nullptr);
     if (!status.ok()) return status;
@@ -372,7 +410,7 @@ rocksdb::Status EntryStore::EncryptFamily(rocksdb::ColumnFamilyHandle* family) {
   const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, family));
   rocksdb::WriteBatch batch;
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
-    if (it->value().starts_with(rocksdb::Slice(&kSealed, 1))) continue;
+    if (IsSealedWith(*cipher_, ToView(it->key()), ToView(it->value()))) continue;
     const auto message = Unwrap(ToView(it->key()), ToView(it->value()));
     if (message) {
       batch.Put(family, it->key(), Wrap(ToView(it->key()), *message));
@@ -386,6 +424,61 @@ rocksdb::Status EntryStore::EncryptFamily(rocksdb::ColumnFamilyHandle* family) {
   return it->status().ok() ? db_->Write({}, &batch) : it->status();
 }
 
+std::vector<rocksdb::ColumnFamilyHandle*> EntryStore::FamiliesWithValues() const {
+  return {entries_, ids_, local_.rows, remote_.rows, windows_};
+}
+
+absl::Status EntryStore::RewriteSome() {
+  const std::lock_guard rewriting(rewrite_mutex_);
+  if (!db_ || !rewriting_) return absl::OkStatus();
+  const auto families = FamiliesWithValues();
+  const size_t step = rewritten_families_;
+  if (step < families.size()) return RewriteRows(families[step]);
+  if (step < 2 * families.size()) {
+    // So that what the previous key can read leaves the disk.
+    rocksdb::CompactRangeOptions compact;
+    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+    const rocksdb::Status status =
+        db_->CompactRange(compact, families[step - families.size()], nullptr, nullptr);
+    if (status.ok()) ++rewritten_families_;
+    return ToAbsl(status);
+  }
+  rocksdb::WriteBatch batch;
+  batch.Put(default_, kKeyKey, cipher_->Seal(kKeyKey, kKeyText));
+  batch.Delete(default_, kNextKeyKey);
+  absl::Status status = Write(batch);
+  if (status.ok()) rewriting_ = false;
+  return status;
+}
+
+// Writers wait, so that none is overtaken by an older value. What is damaged stays as it is.
+absl::Status EntryStore::RewriteRows(rocksdb::ColumnFamilyHandle* family) {
+  constexpr size_t kBytes = 256 << 10;
+  constexpr int kRows = 512;
+  const std::lock_guard lock(write_mutex_);
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options, family));
+  rocksdb::WriteBatch batch;
+  std::string last = rewritten_to_;
+  it->Seek(last);
+  for (int rows = 0; it->Valid() && rows < kRows && batch.GetDataSize() < kBytes; it->Next()) {
+    if (it->key() == ToSlice(last)) continue;
+    ++rows;
+    last = it->key().ToString();
+    if (IsSealedWith(*cipher_, last, ToView(it->value()))) continue;
+    if (const auto message = Unwrap(last, ToView(it->value()))) {
+      batch.Put(family, last, Wrap(last, *message));
+    }
+  }
+  const bool done = !it->Valid();
+  if (!it->status().ok()) return ToAbsl(it->status());
+  if (const absl::Status status = WriteLocked(batch); !status.ok()) return status;
+  rewritten_to_ = done ? "" : std::move(last);
+  if (done) ++rewritten_families_;
+  return absl::OkStatus();
+}
+
 void EntryStore::OpenInMemory() {
   // RocksDB itself, unchanged, over files in memory: one way to store, however it ends up.
   memory_env_.reset(rocksdb::NewMemEnv(rocksdb::Env::Default()));
@@ -397,6 +490,11 @@ absl::Status EntryStore::Write(rocksdb::WriteBatch& batch) {
   if (!db_) return absl::UnavailableError("there is no database");
   // One at a time: nothing waits for the disk here, so RocksDB's grouping of writes gains nothing.
   const std::lock_guard lock(write_mutex_);
+  return WriteLocked(batch);
+}
+
+// Caller holds write_mutex_.
+absl::Status EntryStore::WriteLocked(rocksdb::WriteBatch& batch) {
   // After some errors RocksDB stays read-only until it is told to look again; from a full disk it
   // recovers by itself, in its own time, and says "busy" until then.
   if (read_only_) db_->Resume().PermitUncheckedError();
@@ -427,6 +525,42 @@ absl::Status EntryStore::Put(const IdRecord& id, const EntryRecord& entry,
   }
   if (owes_remote) batch.Put(remote_.debts, key, "");
   return Write(batch);
+}
+
+absl::Status EntryStore::PutWindow(const std::string& route, const WindowRecord& window) {
+  storage::StoredWindow message;
+  message.set_judged_by(window.judged_by);
+  message.mutable_similarities()->Add(window.similarities.begin(), window.similarities.end());
+  for (const bool wrong : window.wrong) message.add_wrong(wrong);
+  rocksdb::WriteBatch batch;
+  batch.Put(windows_, route, Encode(route, message));
+  return Write(batch);
+}
+
+std::optional<WindowRecord> EntryStore::GetWindow(const std::string& route) const {
+  const auto message = Read<storage::StoredWindow>(windows_, route);
+  if (!message) return std::nullopt;
+  WindowRecord window{message->judged_by(),
+                      {message->similarities().begin(), message->similarities().end()},
+                      {message->wrong().begin(), message->wrong().end()}};
+  const bool sound =
+      window.similarities.size() == window.wrong.size() &&
+      std::all_of(window.similarities.begin(), window.similarities.end(),
+                  [](double similarity) { return similarity >= 0 && similarity <= 1; });
+  if (sound) return window;
+  ++read_errors_;
+  return std::nullopt;
+}
+
+absl::Status EntryStore::RemoveWindowsBut(const std::vector<std::string>& routes) {
+  rocksdb::WriteBatch batch;
+  ForEachRow(windows_, "", "", [&](std::string_view route, std::string_view) {
+    if (std::find(routes.begin(), routes.end(), route) == routes.end()) {
+      batch.Delete(windows_, ToSlice(route));
+    }
+    return true;
+  });
+  return batch.Count() == 0 ? absl::OkStatus() : Write(batch);
 }
 
 absl::Status EntryStore::TryToWrite() {
@@ -506,7 +640,9 @@ std::string EntryStore::Wrap(std::string_view key, std::string_view message) con
 
 std::optional<std::string> EntryStore::Unwrap(std::string_view key, std::string_view value) const {
   if (cipher_ && !value.empty() && value.front() == kSealed) {
-    return cipher_->Open(key, value.substr(1));
+    auto message = cipher_->Open(key, value.substr(1));
+    if (!message && previous_) message = previous_->Open(key, value.substr(1));
+    return message;
   }
   if (all_encrypted_ || value.size() < kPlainHeader || value.front() != kPlain) return std::nullopt;
   uint32_t checksum = 0;

@@ -11,6 +11,7 @@
 //   column family   key        value (storage.proto)
 //   default         "format"   "2"
 //   default         "key"      what only the encryption key can read, if there is one
+//   default         "next_key" the same of a second key, while values are rewritten with it
 //   entries         KEY        StoredEntry    question, answer, origin
 //   vectors         KEY        StoredVector   so that an index is loaded without the texts
 //   ids             entry id   StoredId       KEY, size, labels; ids sort by time, so the oldest
@@ -18,13 +19,16 @@
 //   debts           KEY        empty          the entry has no vector yet, or another embedder's
 //   remote_vectors  KEY        StoredVector   likewise, by the remote embedder, if there is one
 //   remote_debts    KEY        empty
+//   windows         route      StoredWindow   how often the cache would have been wrong
 //
 // Also in default: "embedder" and "remote_embedder", the id of the embedder of which every entry
 // has a vector or owes one.
 //
 // A value (but a debt's) is one byte of version (1), the CRC-32 of key and message (4 bytes,
 // little-endian) and the message; with an encryption key it is a byte of version (2) and the
-// message, sealed for its key (cipher.h). Keys are never encrypted. What fails that check is
+// message, sealed for its key (cipher.h). Keys are never encrypted. With a key that is given in
+// place of a previous one, all values are rewritten bit by bit (RewriteSome); until that is done
+// both keys are needed, and opening without one of them is refused. What fails that check is
 // dropped, counted and never served. All
 // rows of an entry are written and deleted in one batch, through the write-ahead log: what was
 // stored outlives the process however it ends; what the machine had not written out when it lost
@@ -109,9 +113,18 @@ struct KeyAndId {
   std::string id;
 };
 
+// The samples of a route's window, the latest last.
+struct WindowRecord {
+  std::string judged_by;
+  std::vector<double> similarities;
+  std::vector<bool> wrong;  // as many
+};
+
 struct StoreOptions {
   // Cipher::kKeySize bytes; empty = values are not encrypted.
   std::string encryption_key = {};
+  // What they may still be encrypted with; empty = nothing else.
+  std::string previous_key = {};
   rocksdb::Env* env = nullptr;  // borrowed, for tests; null = the file system
 };
 
@@ -145,6 +158,17 @@ class EntryStore {
   absl::Status NoteChecked(VectorKind kind, const std::string& embedder);
   absl::Status UpdateIds(const std::vector<std::pair<std::string, IdRecord>>& ids);
   absl::Status Remove(const std::vector<KeyAndId>& entries);
+  absl::Status PutWindow(const std::string& route, const WindowRecord& window);
+  // None if there is none, or it is damaged.
+  std::optional<WindowRecord> GetWindow(const std::string& route) const;
+  // Of all routes but these.
+  absl::Status RemoveWindowsBut(const std::vector<std::string>& routes);
+
+  // Whether some values may still need the previous key.
+  bool rewriting() const { return rewriting_; }
+  // A step of that, which holds up writers for some milliseconds; the last steps compact.
+  absl::Status RewriteSome();
+
   // Writes next to nothing, to see whether that goes.
   absl::Status TryToWrite();
 
@@ -206,10 +230,14 @@ class EntryStore {
   OpenError CheckKey();
   rocksdb::Status EncryptAll();
   rocksdb::Status EncryptFamily(rocksdb::ColumnFamilyHandle* family);
+  OpenError CheckKeysInUse(const std::string& first, const std::string& second);
+  absl::Status RewriteRows(rocksdb::ColumnFamilyHandle* family);
+  std::vector<rocksdb::ColumnFamilyHandle*> FamiliesWithValues() const;
   void KeepReserve() const;
   void OpenInMemory();
   void Close();
   absl::Status Write(rocksdb::WriteBatch& batch);
+  absl::Status WriteLocked(rocksdb::WriteBatch& batch);
   template <typename Message>
   std::optional<Message> Read(rocksdb::ColumnFamilyHandle* family, std::string_view key,
                               bool* damaged = nullptr) const;
@@ -229,14 +257,20 @@ class EntryStore {
   std::string problem_;
   std::string refusal_;
   std::unique_ptr<const Cipher> cipher_;
-  bool all_encrypted_ = false;  // then nothing in clear is read
+  std::unique_ptr<const Cipher> previous_;  // read with, never written
+  bool all_encrypted_ = false;              // then nothing in clear is read
   std::unique_ptr<rocksdb::Env> memory_env_;
   std::unique_ptr<rocksdb::DB> db_;
   rocksdb::ColumnFamilyHandle* default_ = nullptr;  // these belong to db_
   rocksdb::ColumnFamilyHandle* entries_ = nullptr;
   rocksdb::ColumnFamilyHandle* ids_ = nullptr;
+  rocksdb::ColumnFamilyHandle* windows_ = nullptr;
   Vectors local_, remote_;
   std::mutex write_mutex_;
+  std::atomic<bool> rewriting_ = false;
+  std::mutex rewrite_mutex_;       // one step at a time; taken before write_mutex_; the next two
+  size_t rewritten_families_ = 0;  // then as many to compact
+  std::string rewritten_to_;
   std::atomic<bool> read_only_ = false;
   std::atomic<uint64_t> write_errors_ = 0;
   mutable std::atomic<uint64_t> read_errors_ = 0;

@@ -87,42 +87,6 @@ v1::PlannedStage ToProto(const resilience::PlannedStage& stage) {
   return out;
 }
 
-v1::CalibratedThreshold::State ToProto(cache::Calibrated state) {
-  switch (state) {
-    case cache::Calibrated::kOff:
-      return v1::CalibratedThreshold::STATE_OFF;
-    case cache::Calibrated::kTooFew:
-      return v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES;
-    case cache::Calibrated::kHeld:
-      return v1::CalibratedThreshold::STATE_HELD;
-    case cache::Calibrated::kNotHeld:
-      return v1::CalibratedThreshold::STATE_NOT_HELD;
-  }
-  HOLDFAST_CHECK(false);
-}
-
-v1::RouteCalibration ToProto(const cache::RouteErrors& errors) {
-  v1::RouteCalibration out;
-  out.set_route(errors.route);
-  out.set_samples(errors.samples);
-  if (errors.max_error) out.set_max_error(*errors.max_error);
-  for (const cache::RouteErrors::InForce& in_force : errors.thresholds) {
-    v1::CalibratedThreshold& threshold = *out.add_thresholds();
-    threshold.set_configured(in_force.configured);
-    threshold.set_in_force(in_force.choice.threshold);
-    threshold.set_state(ToProto(in_force.choice.state));
-    threshold.set_needed(in_force.choice.needed);
-  }
-  for (const cache::CurvePoint& point : errors.curve) {
-    v1::CalibrationPoint& added = *out.add_curve();
-    added.set_threshold(point.threshold);
-    added.set_served(point.served);
-    added.set_wrong(point.wrong);
-    added.set_bound(point.bound);
-  }
-  return out;
-}
-
 }  // namespace
 
 AdminService::AdminService(AdminDeps deps, AdminFacts facts)
@@ -160,12 +124,7 @@ grpc::ServerUnaryReactor* AdminService::GetCalibration(grpc::CallbackServerConte
                                 "names no route of the configuration"));
   }
   return Blocking(context, Priority::kUrgent, [this, route = request->route(), response] {
-    for (const cache::RouteErrors& errors : deps_.cache.Errors()) {
-      if (route.empty() || route == errors.route) *response->add_routes() = ToProto(errors);
-    }
-    const cache::CacheStats stats = deps_.cache.Stats();
-    response->set_compared(stats.compared);
-    response->set_not_compared(stats.not_compared);
+    cache_.FillCalibration(route, *response);
     return grpc::Status::OK;
   });
 }

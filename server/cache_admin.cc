@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cache/scope.h"
+#include "core/check.h"
 #include "server/admin_refusal.h"
 #include "server/generate_call.h"
 #include "server/proto_convert.h"
@@ -48,10 +49,10 @@ std::variant<cache::PurgeFilter, grpc::Status> ReadFilter(const v1::PurgeCacheRe
 
 std::string TenantOr(const std::string& tenant) { return tenant.empty() ? kDefaultTenant : tenant; }
 
-// What a lookup as a fallback asks for.
-core::CacheQuery QueryOf(const resilience::RouteCacheOptions& route,
+// The caller's own limits can only be stricter.
+core::CacheQuery QueryOf(double min_similarity, const resilience::RouteCacheOptions& route,
                          const core::CacheControl& own) {
-  return {.min_similarity = std::max(route.min_similarity, own.min_similarity.value_or(0)),
+  return {.min_similarity = std::max(min_similarity, own.min_similarity.value_or(0)),
           .max_age = std::min(route.max_age, own.max_age.value_or(core::Duration::max()))};
 }
 
@@ -60,6 +61,12 @@ std::string WhyNotAsked(const resilience::Route& route, const core::Request& req
   if (request.cache.mode == core::CacheControl::Mode::kOff)
     return "the request's cache mode is OFF";
   if (!core::AnswerCache::Cacheable(request)) return "the last turn is not one plain user text";
+  return "";
+}
+
+std::string WhyNotAskedAsAFallback(const resilience::Route& route, const core::Request& request) {
+  std::string why = WhyNotAsked(route, request);
+  if (!why.empty()) return why;
   if (request.worst_acceptable.value_or(route.worst_acceptable) < core::Degradation::kStale) {
     return "no stale answer is acceptable to the request";
   }
@@ -91,6 +98,47 @@ v1::ConsideredEntry ToProto(cache::Considered one, std::string fate) {
     v1::CacheFinding& shown = *out.add_findings();
     shown.set_name(std::move(finding.name));
     shown.set_reason(ToUtf8(std::move(finding.reason)));
+  }
+  return out;
+}
+
+v1::CalibratedThreshold::State ToProto(cache::Calibrated state) {
+  switch (state) {
+    case cache::Calibrated::kOff:
+      return v1::CalibratedThreshold::STATE_OFF;
+    case cache::Calibrated::kTooFew:
+      return v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES;
+    case cache::Calibrated::kHeld:
+      return v1::CalibratedThreshold::STATE_HELD;
+    case cache::Calibrated::kNotHeld:
+      return v1::CalibratedThreshold::STATE_NOT_HELD;
+  }
+  HOLDFAST_CHECK(false);
+}
+
+v1::CalibratedThreshold ToProto(double configured, const cache::ErrorCurve::Choice& choice) {
+  v1::CalibratedThreshold out;
+  out.set_configured(configured);
+  out.set_in_force(choice.threshold);
+  out.set_state(ToProto(choice.state));
+  out.set_needed(choice.needed);
+  return out;
+}
+
+v1::RouteCalibration ToProto(const cache::RouteErrors& errors) {
+  v1::RouteCalibration out;
+  out.set_route(errors.route);
+  out.set_samples(errors.samples);
+  if (errors.max_error) out.set_max_error(*errors.max_error);
+  for (const cache::RouteErrors::InForce& in_force : errors.thresholds) {
+    *out.add_thresholds() = ToProto(in_force.configured, in_force.choice);
+  }
+  for (const cache::CurvePoint& point : errors.curve) {
+    v1::CalibrationPoint& added = *out.add_curve();
+    added.set_threshold(point.threshold);
+    added.set_served(point.served);
+    added.set_wrong(point.wrong);
+    added.set_bound(point.bound);
   }
   return out;
 }
@@ -252,9 +300,20 @@ void CacheAdmin::FillStats(v1::GetCacheStatsResponse& response) const {
   response.set_expired(stats.expired);
   response.set_read_only(stats.read_only);
   response.set_texts_cut(stats.texts_cut);
+  response.set_rewriting(stats.rewriting);
   for (const cache::EmbeddingProgress& one : deps_.cache.Progress()) {
     *response.add_embeddings() = ToProto(one);
   }
+}
+
+void CacheAdmin::FillCalibration(const std::string& route,
+                                 v1::GetCalibrationResponse& response) const {
+  for (const cache::RouteErrors& errors : deps_.cache.Errors()) {
+    if (route.empty() || route == errors.route) *response.add_routes() = ToProto(errors);
+  }
+  const cache::CacheStats stats = deps_.cache.Stats();
+  response.set_compared(stats.compared);
+  response.set_not_compared(stats.not_compared);
 }
 
 grpc::Status CacheAdmin::Purge(const v1::PurgeCacheRequest& request,
@@ -263,6 +322,32 @@ grpc::Status CacheAdmin::Purge(const v1::PurgeCacheRequest& request,
   if (const auto* refused = std::get_if<grpc::Status>(&filter)) return *refused;
   response.set_deleted(deps_.cache.Purge(std::get<cache::PurgeFilter>(filter)));
   return grpc::Status::OK;
+}
+
+CacheAdmin::Limits CacheAdmin::LimitsOf(const core::Request& request,
+                                        core::CacheQuery query) const {
+  const double configured = query.min_similarity;
+  const auto choice = deps_.cache.ThresholdInForce(request.route, configured);
+  query.min_similarity = choice.threshold;
+  return {query, deps_.cache.judge().CosineFloor(choice.threshold), ToProto(configured, choice)};
+}
+
+void CacheAdmin::ExplainPreferred(const resilience::Route& route, const core::Request& request,
+                                  v1::PreferredLookup& out) {
+  const double configured = std::max(route.cache.min_similarity, route.cache.prefer_similarity);
+  const Limits limits = LimitsOf(request, QueryOf(configured, route.cache, request.cache));
+  out.set_threshold(limits.query.min_similarity);
+  out.set_min_cosine(limits.min_cosine);
+  *out.mutable_calibrated() = limits.calibrated;
+  out.set_not_served(WhyNotAsked(route, request));
+  if (!out.not_served().empty()) return;
+  const auto ranked = deps_.cache.Explain(request, limits.min_cosine, limits.query.max_age);
+  if (ranked.empty()) return out.set_not_served("no entry is near enough");
+  const cache::Considered& best = ranked.front();
+  const std::string fate = FateOf(best, limits.query, limits.min_cosine, false);
+  if (fate == "served") return out.set_entry_id(best.entry.id);
+  out.set_not_served("none of the entries passes; the first is " + fate +
+                     (best.verdict.reason.empty() ? "" : ": " + ToUtf8(best.verdict.reason)));
 }
 
 grpc::Status CacheAdmin::Explain(const v1::ExplainCacheRequest& request,
@@ -278,13 +363,18 @@ grpc::Status CacheAdmin::Explain(const v1::ExplainCacheRequest& request,
   }
   const core::Request& asked = reading.request;
   const resilience::Route& route = deps_.routes.at(asked.route)->options();
-  core::CacheQuery query = QueryOf(route.cache, asked.cache);
-  query.min_similarity = deps_.cache.ThresholdInForce(asked.route, query.min_similarity);
-  const double floor = deps_.cache.judge().CosineFloor(query.min_similarity);
+  const Limits limits =
+      LimitsOf(asked, QueryOf(route.cache.min_similarity, route.cache, asked.cache));
+  const core::CacheQuery& query = limits.query;
+  const double floor = limits.min_cosine;
   response.set_threshold(query.min_similarity);
   response.set_min_cosine(floor);
+  *response.mutable_calibrated() = limits.calibrated;
   *response.mutable_max_age() = server::ToProto(query.max_age);
-  response.set_not_served(WhyNotAsked(route, asked));
+  response.set_not_served(WhyNotAskedAsAFallback(route, asked));
+  if (asked.cache.mode.value_or(route.cache.mode) == core::CacheControl::Mode::kPrefer) {
+    ExplainPreferred(route, asked, *response.mutable_preferred());
+  }
 
   std::vector<cache::Considered> entries, others;
   for (cache::Considered& one : deps_.cache.Explain(asked, -1, query.max_age)) {

@@ -26,6 +26,8 @@ class CacheAdmin {
 
   void FillStatus(v1::CacheStatus& status) const;
   void FillStats(v1::GetCacheStatsResponse& response) const;
+  // Of this route; empty = of all.
+  void FillCalibration(const std::string& route, v1::GetCalibrationResponse& response) const;
   grpc::Status Purge(const v1::PurgeCacheRequest& request, v1::PurgeCacheResponse& response);
   grpc::Status Explain(const v1::ExplainCacheRequest& request, v1::ExplainCacheResponse& response);
   grpc::Status Export(const v1::ExportCacheRequest& request,
@@ -33,6 +35,16 @@ class CacheAdmin {
   grpc::Status Import(const v1::ImportCacheRequest& request, v1::ImportCacheResponse& response);
 
  private:
+  // What a lookup holds entries against.
+  struct Limits {
+    core::CacheQuery query;
+    double min_cosine = 0;
+    v1::CalibratedThreshold calibrated;
+  };
+  Limits LimitsOf(const core::Request& request, core::CacheQuery query) const;
+  void ExplainPreferred(const resilience::Route& route, const core::Request& request,
+                        v1::PreferredLookup& out);
+
   const CacheAdminDeps deps_;
 };
 

@@ -79,6 +79,7 @@ cache::SemanticCacheOptions CacheOptions(const Config& config, const core::Embed
   options.max_entry_bytes = config.cache.max_entry_bytes;
   options.index_memory = config.cache.index_memory;
   options.encryption_key = absl::HexStringToBytes(config.cache.encryption_key);
+  options.previous_key = absl::HexStringToBytes(config.cache.encryption_key_previous);
   // What no route serves any more is removed; of routes that are gone, as late as any.
   core::Duration longest{};
   for (const resilience::Route& route : config.routes) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "resilience/plan.h"
 #include "resilience/validate.h"
 #include "server/config/values.h"
@@ -108,6 +109,16 @@ void CheckServer(const Config& config, Reader& reader) {
   }
   if (config.embedder.kind == EmbedderOptions::Kind::kHash && reader.Written("embedder.model")) {
     reader.FailKey("embedder.model", "cannot take effect: embedder.kind is hash");
+  }
+  if (!config.cache.encryption_key_previous.empty()) {
+    const std::string& key = config.cache.encryption_key;
+    if (key.empty()) {
+      reader.FailKey("cache.encryption_key_previous",
+                     "cannot take effect: cache.encryption_key is not set");
+    } else if (absl::EqualsIgnoreCase(key, config.cache.encryption_key_previous)) {
+      reader.FailKey("cache.encryption_key_previous",
+                     "cannot take effect: it is the same as cache.encryption_key");
+    }
   }
   if (config.cache.max_entry_bytes > config.cache.max_bytes) {
     const bool named = reader.Written("cache.max_entry_bytes");

@@ -64,6 +64,7 @@ struct CacheConfig {
   uint64_t max_entry_bytes = 256 << 10;          // of one question and its answer
   uint64_t index_memory = uint64_t{1536} << 20;  // about how much memory its vectors take
   std::string encryption_key;                    // 64 hexadecimal digits; empty = in clear
+  std::string encryption_key_previous;           // likewise; empty = none
 };
 
 // One model at one provider entry: the provider's settings with the model's own laid over them.

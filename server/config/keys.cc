@@ -885,6 +885,10 @@ const Schema<CacheConfig>& CacheConfigSchema() {
       Value<C>(
           "encryption_key", AT(encryption_key), EncryptionKey(),
           "Encrypts what the cache stores, best as `file:PATH`. Unset: it is stored in clear."),
+      Value<C>(
+          "encryption_key_previous", AT(encryption_key_previous), EncryptionKey(),
+          "What the cache was encrypted with until now: it is read with it, and rewritten with "
+          "`encryption_key` in the background."),
   };
   return kSchema;
 }

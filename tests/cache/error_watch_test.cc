@@ -7,6 +7,7 @@
 
 #include "cache/hash_embedder.h"
 #include "cache/semantic_cache.h"
+#include "tests/cache/cache_fixture.h"
 #include "tests/fakes/fake_loop.h"
 #include "tests/fakes/scripted_random.h"
 
@@ -69,11 +70,11 @@ TEST_F(ErrorWatchTest, RaisesAndNeverLowers) {
   for (int i = 0; i < 2000; ++i) {
     for (ErrorWatch* each : {&off, &watch}) each->Add("r", i % 2 == 0 ? 0.89 : 0.93, i % 4 == 0);
   }
-  EXPECT_EQ(off.Raise("r", 0.85), 0.85);
-  EXPECT_EQ(watch.Raise("r", 0.85), 0.9);
-  EXPECT_EQ(watch.Raise("r", 0.91), 0.91);  // a caller's own
-  EXPECT_EQ(watch.Raise("r", 0.95), 0.95);
-  EXPECT_EQ(watch.Raise("other", 0.85), 0.85);
+  EXPECT_EQ(off.Raise("r", 0.85).threshold, 0.85);
+  EXPECT_EQ(watch.Raise("r", 0.85).threshold, 0.9);
+  EXPECT_EQ(watch.Raise("r", 0.91).threshold, 0.91);  // a caller's own
+  EXPECT_EQ(watch.Raise("r", 0.95).threshold, 0.95);
+  EXPECT_EQ(watch.Raise("other", 0.85).threshold, 0.85);
   const RouteErrors report = watch.Report().at(0);
   EXPECT_EQ(report.samples, 2000u);
   EXPECT_EQ(report.thresholds[0].choice.state, Calibrated::kHeld);
@@ -150,6 +151,60 @@ TEST_F(SampledCacheTest, LookupsUseTheRaisedThreshold) {
   }
   EXPECT_EQ(cache.Errors().at(0).thresholds[0].choice.state, Calibrated::kNotHeld);
   EXPECT_EQ(Threshold(cache, "What is the capital of France?"), 1);
+}
+
+TEST_F(SampledCacheTest, WhatWasLearntOutlivesARestartAndACrash) {
+  constexpr char kQuestion[] = "What is the capital of France?";
+  constexpr uint64_t kSamples = 40;
+  testing::TempDir dir;
+  SemanticCacheOptions options = CacheOptions(0.4);
+  options.directory = dir.path() / "cache";
+  const auto open = [&](const core::Embedder& with) {
+    return std::make_unique<SemanticCache>(options, with, pool, loop.clock(), random);
+  };
+  auto cache = open(embedder);
+  for (uint64_t i = 0; i <= kSamples; ++i) {
+    Store(*cache, kQuestion, i % 2 == 0 ? "It is Paris." : "Bananas are yellow.");
+  }
+  ASSERT_EQ(cache->Errors().at(0).samples, kSamples);
+  const uint64_t wrong = At(*cache, 1).wrong;
+  ASSERT_GT(wrong, 0u);
+  loop.Advance(61s);
+  cache->Tend();
+  pool.Drain();
+  // As a crash would leave it, a minute on at the latest.
+  const auto crashed = dir.path() / "crashed";
+  std::filesystem::copy(options.directory, crashed, std::filesystem::copy_options::recursive);
+  Store(*cache, kQuestion, "It is Paris.");
+  const auto reopen = [&](const std::filesystem::path& directory, const core::Embedder& with) {
+    pool.Drain();
+    cache.reset();
+    options.directory = directory;
+    cache = open(with);
+    return cache->Errors().at(0).samples;
+  };
+  EXPECT_EQ(reopen(dir.path() / "cache", embedder), kSamples + 1);
+  EXPECT_EQ(reopen(crashed, embedder), kSamples);
+  EXPECT_EQ(At(*cache, 1).wrong, wrong);
+  EXPECT_EQ(cache->Errors().at(0).thresholds[0].choice.state, Calibrated::kNotHeld);
+  EXPECT_EQ(Threshold(*cache, kQuestion), 1) << "before anything new is learnt";
+  const testing::ScriptedEmbedder another(2, "another");
+  EXPECT_EQ(reopen(crashed, another), 0u) << "its similarities mean something else";
+  // So do another judge's.
+  class Doubter final : public Judge {
+   public:
+    Verdict Compare(std::string_view, const Candidate& candidate) const override {
+      return {.similarity = candidate.cosine * 0.99};
+    }
+    double CosineFloor(double threshold) const override { return threshold; }
+  };
+  const Doubter doubter;
+  cache.reset();
+  options.directory = dir.path() / "cache";
+  cache = std::make_unique<SemanticCache>(options, embedder, pool, loop.clock(), random, doubter);
+  EXPECT_EQ(cache->Errors().at(0).samples, 0u);
+  cache->Stop();
+  pool.Drain();
 }
 
 }  // namespace

@@ -70,7 +70,8 @@ struct RawDatabase {
         {"ids", {}},
         {"debts", {}},
         {"remote_vectors", {}},
-        {"remote_debts", {}}};
+        {"remote_debts", {}},
+        {"windows", {}}};
     rocksdb::DB* opened = nullptr;
     const auto status =
         rocksdb::DB::Open(rocksdb::DBOptions(), path.string(), families, &handles, &opened);
@@ -92,7 +93,7 @@ struct RawDatabase {
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   std::unique_ptr<rocksdb::DB> db;
 };
-constexpr int kEntries = 1, kVectors = 2, kIds = 3;
+constexpr int kEntries = 1, kVectors = 2, kIds = 3, kWindows = 7;
 
 TEST(EntryStore, GivesBackWhatWasPutAlsoAfterReopening) {
   TempDir dir;
@@ -429,6 +430,40 @@ TEST(EntryStore, WhatWasRemovedIsGoneFromTheFilesAfterCompacting) {
 }
 
 // Every field is text that compression leaves as it is.
+TEST(EntryStore, AWindowIsKeptUntilItIsDamagedOrItsRouteIsGone) {
+  TempDir dir;
+  const WindowRecord window{"judge", {0.85, 1, 0}, {false, true, false}};
+  {
+    auto store = EntryStore::Open(dir.path(), kNow);
+    EXPECT_FALSE(store->GetWindow("route"));
+    for (const char* route : {"route", "other", "gone"}) {
+      ASSERT_TRUE(store->PutWindow(route, window).ok());
+    }
+    ASSERT_TRUE(store->RemoveWindowsBut({"route", "other"}).ok());
+  }
+  {
+    RawDatabase raw(dir.path());
+    std::string value = raw.Get(kWindows, "other");
+    value[value.size() / 2] ^= 1;
+    raw.Put(kWindows, "other", value);
+  }
+  auto store = EntryStore::Open(dir.path(), kNow);
+  ASSERT_TRUE(store->GetWindow("route"));
+  EXPECT_EQ(store->GetWindow("route")->judged_by, "judge");
+  EXPECT_EQ(store->GetWindow("route")->similarities, window.similarities);
+  EXPECT_EQ(store->GetWindow("route")->wrong, window.wrong);
+  EXPECT_FALSE(store->GetWindow("gone"));
+  EXPECT_EQ(store->read_errors(), 0u);
+  EXPECT_FALSE(store->GetWindow("other"));
+  EXPECT_EQ(store->read_errors(), 1u);
+  // Whole, and yet of no use.
+  for (const WindowRecord& bad : {WindowRecord{"judge", {0.5}, {}}, {"judge", {1.5}, {true}}}) {
+    ASSERT_TRUE(store->PutWindow("route", bad).ok());
+    EXPECT_FALSE(store->GetWindow("route"));
+  }
+  EXPECT_EQ(store->read_errors(), 3u);
+}
+
 class EncryptedStore : public ::testing::Test {
  protected:
   void PutSecrets(EntryStore& store) {
@@ -454,9 +489,36 @@ class EncryptedStore : public ::testing::Test {
     for (const std::string& secret : Secrets()) found += InFiles(path_, secret) ? 1 : 0;
     return found;
   }
-  std::unique_ptr<EntryStore> Open(const std::string& key) {
-    return EntryStore::Open(path_, kNow, {.encryption_key = key});
+  std::unique_ptr<EntryStore> Open(const std::string& key, const std::string& previous = "") {
+    return EntryStore::Open(path_, kNow, {.encryption_key = key, .previous_key = previous});
   }
+  void PutMany(EntryStore& store) {
+    for (int i = 0; i < kMany; ++i) {
+      const std::string id = "id " + std::to_string(i);
+      ASSERT_TRUE(Put(store, Key("t", id), id).ok());
+    }
+    ASSERT_TRUE(store.PutVector(VectorKind::kRemote, key_, Vector("A")).ok());
+    ASSERT_TRUE(store.PutWindow("route", {"judge", {0.5}, {true}}).ok());
+  }
+  // How many values of the database each of the two keys can read.
+  std::pair<int, int> ReadBy(const std::string& one, const std::string& other) {
+    const Cipher first(one), second(other);
+    std::pair<int, int> read;
+    RawDatabase raw(path_);
+    for (size_t family = 1; family < raw.handles.size(); ++family) {
+      const std::unique_ptr<rocksdb::Iterator> it(
+          raw.db->NewIterator(rocksdb::ReadOptions(), raw.handles[family]));
+      for (it->SeekToFirst(); it->Valid(); it->Next()) {
+        if (it->value().empty()) continue;  // a debt
+        const std::string key = it->key().ToString(), value = it->value().ToString().substr(1);
+        read.first += first.Open(key, value) ? 1 : 0;
+        read.second += second.Open(key, value) ? 1 : 0;
+      }
+    }
+    return read;
+  }
+  static constexpr int kMany = 1200;  // several steps of rewriting
+  static constexpr int kValues = 3 * (kMany + 1) + 2;
   void ExpectWhole(const EntryStore& store) {
     EXPECT_EQ(store.problem(), "");
     ASSERT_TRUE(store.Get(key_));
@@ -533,6 +595,66 @@ TEST_F(EncryptedStore, WhatWasThereInClearIsEncryptedFirst) {
     EXPECT_FALSE(InFiles(path_, "answer id 7"));
     EXPECT_FALSE(InFiles(path_, "answer id 8"));
   }
+  ExpectWhole(*Open(mine_));
+}
+
+TEST_F(EncryptedStore, ANewKeyTakesThePreviousOnesPlace) {
+  {
+    auto store = Open(mine_);
+    PutSecrets(*store);
+    PutMany(*store);
+    EXPECT_FALSE(store->rewriting());
+  }
+  EXPECT_EQ(ReadBy(mine_, other_), std::pair(kValues, 0));
+  const std::string sealed = RawDatabase(path_).Get(kEntries, key_);
+  EXPECT_TRUE(InFiles(path_, sealed)) << "the test can see it";
+  {
+    auto store = Open(other_, mine_);
+    ExpectWhole(*store);
+    EXPECT_TRUE(store->rewriting());
+    ASSERT_TRUE(store->RewriteSome().ok());
+    ExpectWhole(*store);
+    // What is written meanwhile stays.
+    ASSERT_TRUE(Put(*store, Key("t", "id 0"), "new", "id 0").ok());
+  }
+  const auto [old_values, new_values] = ReadBy(mine_, other_);
+  EXPECT_EQ(old_values + new_values, kValues);
+  EXPECT_GT(old_values, 0);
+  EXPECT_GT(new_values, 100);
+  for (const auto& [key, previous] : {std::pair(other_, std::string()), {mine_, ""}, {"", ""}}) {
+    EXPECT_THAT(Open(key, previous)->refusal(), HasSubstr(path_.string() + " is "));
+  }
+  {
+    auto store = Open(other_, mine_);
+    EXPECT_TRUE(store->rewriting());
+    for (int i = 0; store->rewriting() && i < 100; ++i) ASSERT_TRUE(store->RewriteSome().ok());
+    EXPECT_FALSE(store->rewriting());
+    ExpectWhole(*store);
+    EXPECT_EQ(store->Get(Key("t", "id 0"))->id, "new");
+  }
+  EXPECT_EQ(ReadBy(mine_, other_), std::pair(0, kValues));
+  EXPECT_FALSE(InFiles(path_, sealed));
+  EXPECT_NE(Open(mine_)->refusal(), "");
+  auto store = Open(other_);
+  ExpectWhole(*store);
+  EXPECT_EQ(store->GetWindow("route")->similarities, std::vector<double>{0.5});
+  EXPECT_TRUE(store->GetVector(VectorKind::kRemote, key_));
+  EXPECT_FALSE(Open(other_, mine_)->rewriting()) << "the previous key may stay in the settings";
+}
+
+TEST_F(EncryptedStore, AChangeOfKeysCanBeTurnedBack) {
+  {
+    auto store = Open(mine_);
+    PutSecrets(*store);
+    PutMany(*store);
+  }
+  ASSERT_TRUE(Open(other_, mine_)->RewriteSome().ok());
+  {
+    auto store = Open(mine_, other_);
+    EXPECT_TRUE(store->rewriting());
+    for (int i = 0; store->rewriting() && i < 100; ++i) ASSERT_TRUE(store->RewriteSome().ok());
+  }
+  EXPECT_EQ(ReadBy(mine_, other_), std::pair(kValues, 0));
   ExpectWhole(*Open(mine_));
 }
 

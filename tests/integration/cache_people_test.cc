@@ -231,6 +231,28 @@ TEST_F(CachePeopleTest, AnExplanationSaysWhatWouldBeServedAndWhyNot) {
   EXPECT_THAT(sibling.entries(0).reason(), HasSubstr("javascript"));
   EXPECT_GT(sibling.entries(0).findings_size(), 0);
 
+  // Where the cache is preferred, its own, stricter limits stand beside it.
+  EXPECT_FALSE(served.has_preferred());
+  EXPECT_EQ(served.calibrated().state(), v1::CalibratedThreshold::STATE_OFF);
+  const auto preferring = [](const char* text) {
+    v1::GenerateRequest request = Question(text);
+    request.mutable_cache()->set_mode(v1::CacheControl::MODE_PREFER);
+    return request;
+  };
+  const v1::PreferredLookup same =
+      Explain(preferring("how do I sort a list in Python")).preferred();
+  EXPECT_EQ(same.entry_id(), served.entries(0).entry_id());
+  EXPECT_EQ(same.not_served(), "");
+  EXPECT_EQ(same.threshold(), 0.95);
+  EXPECT_GE(same.min_cosine(), served.min_cosine());
+  constexpr char kReworded[] = "How do I sort lists?";
+  const v1::ExplainCacheResponse both = Explain(preferring(kReworded));
+  const v1::PreferredLookup reworded = both.preferred();
+  EXPECT_EQ(both.not_served(), "");
+  ASSERT_LT(both.entries(0).similarity(), 0.95) << "the test needs one between the thresholds";
+  EXPECT_THAT(reworded.not_served(), HasSubstr("the first is below_threshold"));
+  EXPECT_EQ(reworded.entry_id(), "");
+
   v1::GenerateRequest strict = Question("how do I sort a list in Python");
   strict.mutable_cache()->mutable_max_age()->set_nanos(1);
   EXPECT_THAT(Fates(Explain(strict)), ElementsAre("How do I sort a list in Python?: too_old",
@@ -251,6 +273,8 @@ TEST_F(CachePeopleTest, AnExplanationSaysWhatWouldBeServedAndWhyNot) {
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("request.route"));
   // What it says is what happens.
+  EXPECT_TRUE(Generate(preferring("how do I sort a list in Python")).response.has_cache_hit());
+  EXPECT_FALSE(Generate(preferring(kReworded)).response.has_cache_hit());
   BreakAll(kDown);
   EXPECT_TRUE(Ask("how do I sort a list in Python").response.stale());
   EXPECT_FALSE(Ask("How do I sort a list in JavaScript?").response.stale());

@@ -437,6 +437,26 @@ TEST_F(AppTest, ACacheOfAnotherKeyIsRefusedByTheKeysName) {
   Start(MakeConfig("cache: {encryption_key: '" + mine + "'}"));
 }
 
+TEST_F(AppTest, ANewEncryptionKeyTakesThePreviousOnesPlaceWhileItServes) {
+  const std::string mine(64, 'a'), next(64, 'b');
+  Start(MakeConfig("cache: {encryption_key: '" + mine + "'}"));
+  server_.reset();
+  Start(MakeConfig("cache: {encryption_key: '" + next + "', encryption_key_previous: '" + mine +
+                   "'}"));
+  const auto rewriting = [&] {
+    grpc::ClientContext context;
+    v1::GetCacheStatsResponse stats;
+    EXPECT_TRUE(admin_->GetCacheStats(&context, {}, &stats).ok());
+    return stats.rewriting();
+  };
+  while (rewriting()) std::this_thread::yield();
+  server_.reset();
+  EXPECT_FALSE(
+      Server::Start(MakeConfig("cache: {encryption_key: '" + mine + "'}"), "test.yaml").ok());
+  Start(MakeConfig("cache: {encryption_key: '" + next + "'}"));
+  EXPECT_FALSE(rewriting());
+}
+
 TEST_F(AppTest, AdminShowsTheCacheAndPurges) {
   Start(MakeConfig());
   grpc::ClientContext context;

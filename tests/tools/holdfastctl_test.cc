@@ -589,8 +589,11 @@ TEST(RenderTest, CacheStatsShowFaultsInRed) {
   EXPECT_THAT(text, HasSubstr("write errors      \x1b[31m1\x1b[0m\n"));
   EXPECT_THAT(text, HasSubstr("read errors       0\n"));
   EXPECT_THAT(text, HasSubstr("loading  "));
+  EXPECT_THAT(text, Not(HasSubstr("rewriting")));
   stats.set_ready(true);
+  stats.set_rewriting(true);
   EXPECT_THAT(RenderCacheStats(stats, kColoured), Not(HasSubstr("loading")));
+  EXPECT_THAT(RenderCacheStats(stats, kPlain), HasSubstr("rewriting  "));
 }
 
 v1::EmbeddingProgress Progress(uint64_t done, bool counting = false) {
@@ -1105,6 +1108,26 @@ TEST_F(CommandTest, ExplainAsksAsACallerWould) {
       "served   0.970       0.900   1m 00s, pinned  E1     Why?\\x1b  nothing speaks against it\n"
       "refused  -           0.500   1.00 s          E2     Who?      another language\n"
       "\nanswer\nSo.\n");
+  v1::CalibratedThreshold& calibrated = *server_.explained.mutable_calibrated();
+  calibrated.set_configured(0.8);
+  calibrated.set_in_force(0.85);
+  calibrated.set_state(v1::CalibratedThreshold::STATE_HELD);
+  v1::PreferredLookup& preferred = *server_.explained.mutable_preferred();
+  preferred.set_threshold(0.95);
+  preferred.set_min_cosine(0.6);
+  preferred.set_entry_id("E1");
+  EXPECT_THAT(Run({"cache", "explain", "q"}).out,
+              StartsWith("before any target: entry E1\n"
+                         "  similarity at least 0.950, cosine at least 0.600\n"
+                         "would be served: entry E1\n"
+                         "  similarity at least 0.850 (raised from 0.800 by max_error), cosine"));
+  preferred.clear_entry_id();
+  preferred.set_not_served("no entry is near enough");
+  preferred.mutable_calibrated()->set_state(v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES);
+  EXPECT_THAT(Run({"cache", "explain", "q"}).out,
+              StartsWith("before any target: nothing: no entry is near enough\n"
+                         "  similarity at least 0.950 (max_error has too few samples yet), "));
+  server_.explained.clear_preferred();
   server_.explained.clear_entries();
   server_.explained.set_not_served("nothing is stored");
   EXPECT_THAT(Run({"cache", "explain", "q"}).out,

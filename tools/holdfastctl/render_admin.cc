@@ -285,6 +285,7 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
   };
   if (!stats.degraded().empty()) add("degraded", stats.degraded(), Colour::kRed);
   if (stats.read_only()) add("read-only", "the last write failed", Colour::kRed);
+  if (stats.rewriting()) add("rewriting", "the previous encryption key is needed", Colour::kYellow);
   if (!stats.ready()) add("loading", "lookups see part of the entries", Colour::kYellow);
   count("entries", stats.entries());
   count("  in memory", stats.indexed());

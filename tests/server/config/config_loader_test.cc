@@ -654,6 +654,19 @@ TEST(ConfigLoaderTest, NamesAndTargets) {
 TEST(ConfigLoaderTest, Limits) {
   const std::string digits(64, 'c');
   EXPECT_THAT(Faults("cache: {encryption_key: '" + digits + "'}\n" + kMinimal), IsEmpty());
+  const auto two_keys = [](const std::string& settings) {
+    return Faults("cache: {" + settings + "}\n" + kMinimal);
+  };
+  const std::string second = std::string(64, 'b');
+  EXPECT_THAT(
+      two_keys("encryption_key: '" + digits + "', encryption_key_previous: '" + second + "'"),
+      IsEmpty());
+  EXPECT_THAT(two_keys("encryption_key_previous: '" + second + "'"),
+              ElementsAre("t.yaml:1:34: cache.encryption_key_previous: cannot take effect: "
+                          "cache.encryption_key is not set"));
+  EXPECT_THAT(two_keys("encryption_key: '" + std::string(64, 'B') +
+                       "', encryption_key_previous: '" + second + "'"),
+              ElementsAre(HasSubstr("cannot take effect: it is the same as")));
   for (const std::string& key : {digits + "c", digits.substr(1), digits.substr(1) + "g"}) {
     EXPECT_THAT(Faults("cache: {encryption_key: '" + key + "'}\n" + kMinimal),
                 ElementsAre(AllOf(HasSubstr("cache.encryption_key: must be 64 hexadecimal digits"),
