@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -16,6 +17,10 @@
 namespace holdfast::testing {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::Gt;
+using ::testing::Lt;
 using ::testing::SizeIs;
 using namespace std::chrono_literals;
 
@@ -144,42 +149,82 @@ TEST_F(StreamSockets, ACallerThatStopsReadingStopsItsProvidersWrites) {
   EXPECT_THAT(assembled.finished.attempts(), SizeIs(1));
 }
 
-// The median of several, since any single one may have to wait for a processor.
-TEST_F(StreamSockets, ACancelClosesTheProvidersConnectionAndBooksWhatWasStreamed) {
-  constexpr size_t kCancels = 15;
-  constexpr std::chrono::milliseconds kSoon = 100ms;
-  const std::string text(3'000, 'x');  // by its length 1,000 tokens
-  ScriptedHttpServer provider;
-  provider.SetFallback(HttpScript::Begin(200, {{"content-type", kSse}}).Chunk(Event(text)).Gate());
-  StartAt(provider);
-  std::vector<std::chrono::steady_clock::duration> took;
-  for (size_t i = 0; i < kCancels; ++i) {
-    grpc::ClientContext context;
-    const auto reader = stub_->GenerateStream(&context, Uncached());
-    v1::GenerateStreamResponse event;
-    Assembled assembled;
-    while (assembled.text.empty()) {
-      ASSERT_TRUE(reader->Read(&event));
-      assembled.On(event);
-    }
-    EXPECT_EQ(assembled.text, text);
-    const size_t connection = provider.requests().back().connection;
-    const auto cancelled_at = std::chrono::steady_clock::now();
-    context.TryCancel();
-    provider.WaitForClose(connection);
-    took.push_back(std::chrono::steady_clock::now() - cancelled_at);
-    EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
-  }
-  std::ranges::sort(took);
-  EXPECT_LE(took[kCancels / 2], kSoon);
+// A caller that cancels when `ready` says so, again and again. The median is what counts, since any
+// single one may have to wait for a processor.
+class StreamCancels : public StreamSockets {
+ protected:
+  using Reader = grpc::ClientReader<v1::GenerateStreamResponse>;
+  static constexpr size_t kCancels = 15;
+  static constexpr std::chrono::milliseconds kSoon = 100ms;
 
-  // The prompt, of a few tokens, and those 1,000, at the route's 2.50 and 10 dollars a million.
-  for (const Json& line : WaitForLog("request", kCancels)) {
-    EXPECT_EQ(line["status"], "CANCELLED");
-    EXPECT_EQ(line["attempts"], 1);
-    EXPECT_GT(line["cost_usd"], 0.01);
-    EXPECT_LT(line["cost_usd"], 0.0101);
+  void ExpectSoonClosed(const std::function<void(Reader&)>& ready) {
+    std::vector<std::chrono::steady_clock::duration> took;
+    for (size_t i = 0; i < kCancels; ++i) {
+      grpc::ClientContext context;
+      const auto reader = stub_->GenerateStream(&context, Uncached());
+      provider_.WaitForRequests(i + 1);
+      ready(*reader);
+      const size_t connection = provider_.requests().back().connection;
+      const auto cancelled_at = std::chrono::steady_clock::now();
+      context.TryCancel();
+      provider_.WaitForClose(connection);
+      took.push_back(std::chrono::steady_clock::now() - cancelled_at);
+      v1::GenerateStreamResponse event;
+      while (reader->Read(&event)) {
+      }
+      EXPECT_EQ(reader->Finish().error_code(), grpc::CANCELLED);
+    }
+    std::ranges::sort(took);
+    EXPECT_LE(took[kCancels / 2], kSoon);
   }
+
+  static void ReadText(Reader& reader) {
+    v1::GenerateStreamResponse event;
+    do {
+      ASSERT_TRUE(reader.Read(&event));
+    } while (!event.has_delta());
+  }
+
+  // What each call is booked with, in dollars.
+  std::vector<double> Costs() {
+    std::vector<double> costs;
+    for (const Json& line : WaitForLog("request", kCancels)) {
+      EXPECT_EQ(line["status"], "CANCELLED");
+      EXPECT_EQ(line["attempts"], 1);
+      costs.push_back(line["cost_usd"]);
+    }
+    return costs;
+  }
+
+  ScriptedHttpServer provider_;
+};
+
+TEST_F(StreamCancels, BeforeTheFirstContentNothingIsBooked) {
+  provider_.SetFallback(HttpScript::Begin(200, {{"content-type", kSse}}).Gate());
+  StartAt(provider_);
+  ExpectSoonClosed([](Reader&) {});
+  EXPECT_THAT(Costs(), Each(0));
+}
+
+TEST_F(StreamCancels, AfterContentWhatWasStreamedIsBooked) {
+  const std::string text(3'000, 'x');  // by its length 1,000 tokens
+  provider_.SetFallback(HttpScript::Begin(200, {{"content-type", kSse}}).Chunk(Event(text)).Gate());
+  StartAt(provider_);
+  ExpectSoonClosed(&ReadText);
+  // Those, and the prompt's few, at the route's 10 and 2.50 dollars a million.
+  EXPECT_THAT(Costs(), Each(AllOf(Gt(0.01), Lt(0.0101))));
+}
+
+TEST_F(StreamCancels, WhileTheProviderIsNotReadWhatWasReadIsBooked) {
+  HttpScript answer = HttpScript::Begin(200, {{"content-type", kSse}});
+  for (int i = 0; i < 12'000; ++i) answer.Chunk(Event(std::string(4 << 10, 'x')));
+  provider_.SetFallback(answer);
+  StartAt(provider_, "limits: {response: 128MiB}\n");
+  ExpectSoonClosed([this](Reader& reader) {
+    ReadText(reader);
+    EXPECT_TRUE(Eventually([this] { return provider_.blocked() == 1; }));
+  });
+  EXPECT_THAT(Costs(), Each(Gt(0.01)));
 }
 
 }  // namespace
