@@ -162,7 +162,7 @@ class StreamCancels : public StreamSockets {
     for (size_t i = 0; i < kCancels; ++i) {
       grpc::ClientContext context;
       const auto reader = stub_->GenerateStream(&context, Uncached());
-      provider_.WaitForRequests(i + 1);
+      ASSERT_TRUE(Eventually([&] { return provider_.requests().size() > i; }));
       ready(*reader);
       const size_t connection = provider_.requests().back().connection;
       const auto cancelled_at = std::chrono::steady_clock::now();
