@@ -180,8 +180,10 @@ class AnswerBook {
 
   // Of the nearest valid entries the one that the judge rates highest, if it reaches the query's
   // threshold; of equals the nearest, then the newest. `give_up` is asked between the steps; once
-  // it returns true the result is none. The same question's own entry, if the judge lets it pass,
-  // is served without a search, or an embedding.
+  // it returns true the result is none. Where much has to be scanned, since a graph is not loaded
+  // yet, a lookup is content with what it has seen after a while. Where much has to be scanned,
+  // since a graph is not loaded yet, a lookup takes what it has seen after kScanTime. The same
+  // question's own entry, if the judge lets it pass, is served without a search, or an embedding.
   std::optional<core::CacheHit> Find(const ScopeSource& scope, const std::string& question,
                                      const core::CacheQuery& query,
                                      absl::FunctionRef<bool()> give_up,
@@ -226,6 +228,8 @@ class AnswerBook {
   // Why lookups do without the remote embedder, wholly or in part; empty if they do not.
   std::string remote_problem() const;
   uint64_t texts_cut() const { return texts_cut_; }  // longer than the embedder reads
+  // Lookups that had no time for all entries: they scanned, and stopped at some.
+  uint64_t scans_cut() const { return scans_cut_; }
   // Loading after a start is done, graphs included: lookups see all that they will. Until then they
   // see what is loaded.
   bool ready() const { return ready_; }
@@ -345,11 +349,18 @@ class AnswerBook {
 
   std::vector<Considered> Consider(const ScopeSource& source, const std::string& question,
                                    double min_cosine, core::Duration max_age,
-                                   absl::FunctionRef<bool()> give_up, core::SteadyTime by);
+                                   absl::FunctionRef<bool()> give_up, core::SteadyTime by,
+                                   core::Duration scan_time);
   struct Candidate {
     ScopeIndex::Question question;
     double cosine = 0;
     bool by_remote = false;
+  };
+  // When to be content with what has been looked at.
+  struct Scan {
+    core::Duration longest{};
+    absl::FunctionRef<bool()> give_up;
+    bool& cut;  // set if that was so
   };
   // The question's vectors; `remote` is empty if there is none.
   struct Asked {
@@ -357,7 +368,7 @@ class AnswerBook {
     std::vector<float> remote;
   };
   std::vector<Candidate> Nearest(Scope& scope, const Asked& asked, double min_cosine,
-                                 core::Duration max_age) const;
+                                 core::Duration max_age, const Scan& scan) const;
   std::vector<float> AskRemote(const Scope& scope, const std::string& question,
                                core::SteadyTime by) const;
   double CosineOf(const std::string& key, const Candidate& candidate, const Asked& asked) const;
@@ -415,6 +426,7 @@ class AnswerBook {
   std::atomic<uint64_t> rejected_vectors_ = 0;
   std::atomic<uint64_t> evicted_ = 0;
   mutable std::atomic<uint64_t> texts_cut_ = 0;
+  std::atomic<uint64_t> scans_cut_ = 0;
   std::atomic<uint64_t> expired_ = 0;
 };
 

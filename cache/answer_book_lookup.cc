@@ -12,6 +12,8 @@ namespace holdfast::cache {
 namespace {
 
 constexpr int kMostDamagedRounds = 3;
+// A scan of a million takes several times as long, and keeps those who load the index waiting.
+constexpr core::Duration kScanTime = std::chrono::milliseconds(25);
 // Of the nearest by the local vectors, how many are passed over for those that lack the remote's.
 constexpr size_t kMostPassedOver = 4 * AnswerBook::kCandidates;
 
@@ -35,7 +37,7 @@ std::optional<core::CacheHit> AnswerBook::Find(const ScopeSource& source,
   const std::string same = scope_key + QuestionKey(NormalizeQuestion(question));
   if (auto hit = FindSame(same, question, query)) return hit;
   auto ranked = Consider(source, question, judge_.CosineFloor(query.min_similarity), query.max_age,
-                         give_up, by);
+                         give_up, by, kScanTime);
   if (ranked.empty()) return std::nullopt;
   const Verdict& best = ranked.front().verdict;
   if (best.refused || best.similarity < query.min_similarity) return std::nullopt;
@@ -79,7 +81,8 @@ core::CacheHit AnswerBook::Serve(Considered found, const core::CacheQuery& query
 std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std::string& question,
                                             double min_cosine, core::Duration max_age) {
   auto found = Consider(
-      source, question, min_cosine, max_age, [] { return false; }, core::SteadyTime::max());
+      source, question, min_cosine, max_age, [] { return false; }, core::SteadyTime::max(),
+      core::Duration::max());
   if (auto same = store_->Get(ScopeKey(source) + QuestionKey(NormalizeQuestion(question)))) {
     // As FindSame sees it, also if it was found by its vector.
     std::erase_if(found, [&](const Considered& one) { return one.entry.id == same->id; });
@@ -92,8 +95,8 @@ std::vector<Considered> AnswerBook::Explain(const ScopeSource& source, const std
 
 std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const std::string& question,
                                              double min_cosine, core::Duration max_age,
-                                             absl::FunctionRef<bool()> give_up,
-                                             core::SteadyTime by) {
+                                             absl::FunctionRef<bool()> give_up, core::SteadyTime by,
+                                             core::Duration scan_time) {
   const std::string scope_key = ScopeKey(source);
   if (!Known(scope_key) || give_up()) return {};
   Embedded vector = EmbedText(question);
@@ -104,11 +107,13 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
   MakeUsable(scope);
   const Asked asked{*std::move(vector), AskRemote(scope, question, by)};
   std::vector<Considered> found;
+  bool cut = false;
+  const Scan scan{scan_time, give_up, cut};
   for (int round = 0; round < kMostDamagedRounds; ++round) {
     if (give_up()) return {};
     found.clear();
     std::vector<KeyAndId> damaged;
-    for (const Candidate& candidate : Nearest(scope, asked, min_cosine, max_age)) {
+    for (const Candidate& candidate : Nearest(scope, asked, min_cosine, max_age, scan)) {
       const std::string key =
           scope.key + std::string(candidate.question.data(), candidate.question.size());
       if (auto entry = store_->Get(key)) {
@@ -120,6 +125,7 @@ std::vector<Considered> AnswerBook::Consider(const ScopeSource& source, const st
     if (damaged.empty()) break;
     RemoveAll(damaged);  // and look again: others take their places
   }
+  if (cut) ++scans_cut_;
   Rank(found);
   return found;
 }
@@ -135,33 +141,41 @@ void AnswerBook::Rank(std::vector<Considered>& found) {
 
 // By the remote's vectors, if the question has one; by the others those that are not found so.
 std::vector<AnswerBook::Candidate> AnswerBook::Nearest(Scope& scope, const Asked& asked,
-                                                       double min_cosine,
-                                                       core::Duration max_age) const {
+                                                       double min_cosine, core::Duration max_age,
+                                                       const Scan& scan) const {
   std::vector<Candidate> nearest;
   const auto too_old = [&](const ScopeIndex::Item& item) {
     return !item.pinned && AgeOf(item.created_at) > max_age;
   };
+  // Each index has the time anew, so that one does not take the other's.
+  core::SteadyTime until{};
+  const auto stop = [&] {
+    const bool now = clock_.Now() >= until || scan.give_up();
+    scan.cut = scan.cut || now;
+    return now;
+  };
   const bool remotely = !asked.remote.empty();
   const std::shared_lock lock(scope.mutex);
   if (remotely) {
-    scope.remote->index->Visit(asked.remote, min_cosine,
-                               [&](const ScopeIndex::Item& item, double cosine) {
-                                 if (!too_old(item))
-                                   nearest.push_back({item.question, cosine, true});
-                                 return nearest.size() == kCandidates;
-                               });
+    const auto take = [&](const ScopeIndex::Item& item, double cosine) {
+      if (!too_old(item)) nearest.push_back({item.question, cosine, true});
+      return nearest.size() == kCandidates;
+    };
+    until = core::SaturatingAdd(clock_.Now(), scan.longest);
+    scope.remote->index->Visit(asked.remote, min_cosine, take, stop);
   }
   const size_t most = nearest.size() + kCandidates;
   size_t passed_over = 0;
-  scope.local.index->Visit(asked.local, min_cosine,
-                           [&](const ScopeIndex::Item& item, double cosine) {
-                             if (too_old(item)) return false;
-                             if (remotely && scope.remote->index->Contains(item.question_key())) {
-                               return ++passed_over == kMostPassedOver;
-                             }
-                             nearest.push_back({item.question, cosine, false});
-                             return nearest.size() == most;
-                           });
+  const auto take = [&](const ScopeIndex::Item& item, double cosine) {
+    if (too_old(item)) return false;
+    if (remotely && scope.remote->index->Contains(item.question_key())) {
+      return ++passed_over == kMostPassedOver;
+    }
+    nearest.push_back({item.question, cosine, false});
+    return nearest.size() == most;
+  };
+  until = core::SaturatingAdd(clock_.Now(), scan.longest);
+  scope.local.index->Visit(asked.local, min_cosine, take, stop);
   return nearest;
 }
 

@@ -235,12 +235,13 @@ std::vector<ScopeIndex::Question> ScopeIndex::Near(std::string_view question_key
 }
 
 void ScopeIndex::Visit(std::span<const float> query, double min_similarity,
-                       absl::FunctionRef<bool(const Item& item, double similarity)> take) const {
+                       absl::FunctionRef<bool(const Item& item, double similarity)> take,
+                       absl::FunctionRef<bool()> stop) const {
   std::unordered_set<uint32_t> shown;
   for (const size_t k : kRounds) {
-    const std::vector<Found> found = Search(query, k, min_similarity);
+    const std::vector<Found> found = Search(query, k, min_similarity, stop);
     // With a full list there may be more as near as its last: they wait for the next round.
-    const bool complete = found.size() < k;
+    const bool complete = found.size() < k || stop();
     for (const Found& candidate : found) {
       if (!complete && candidate.similarity <= found.back().similarity) break;
       if (!shown.insert(candidate.slot).second) continue;
@@ -251,10 +252,11 @@ void ScopeIndex::Visit(std::span<const float> query, double min_similarity,
 }
 
 std::vector<ScopeIndex::Found> ScopeIndex::Search(std::span<const float> query, size_t k,
-                                                  double min_similarity) const {
+                                                  double min_similarity,
+                                                  absl::FunctionRef<bool()> stop) const {
   std::vector<Found> found;
   const float floor = static_cast<float>(min_similarity) - kSlack;
-  for (const auto& candidate : vectors_.Search(query, k, floor)) {
+  for (const auto& candidate : vectors_.Search(query, k, floor, stop)) {
     found.push_back({Round(candidate.similarity), candidate.slot});
   }
   // What the slack let in stays in the list until here, so that its length tells "no more".

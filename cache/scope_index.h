@@ -59,9 +59,10 @@ class ScopeIndex {
   bool Contains(std::string_view question_key) const;
 
   // Shows entries of at least `min_similarity` until `take` returns true: nearest first, of equals
-  // the newest first.
+  // the newest first. Once `stop` returns true, those alone that were seen by then.
   void Visit(std::span<const float> query, double min_similarity,
-             absl::FunctionRef<bool(const Item& item, double similarity)> take) const;
+             absl::FunctionRef<bool(const Item& item, double similarity)> take,
+             absl::FunctionRef<bool()> stop = VectorIndex::Never) const;
 
   // The questions of a few others that are at least so near to this one's.
   std::vector<Question> Near(std::string_view question_key, const QuantizedVector& vector,
@@ -114,7 +115,8 @@ class ScopeIndex {
     double similarity;
     uint32_t slot;
   };
-  std::vector<Found> Search(std::span<const float> query, size_t k, double min_similarity) const;
+  std::vector<Found> Search(std::span<const float> query, size_t k, double min_similarity,
+                            absl::FunctionRef<bool()> stop) const;
   std::optional<uint32_t> SlotOf(std::string_view question_key) const;
 
   VectorIndex vectors_;

@@ -295,6 +295,7 @@ CacheStats SemanticCache::Stats() const {
   stats.read_only = book.store().read_only();
   stats.urgent_queued = shared.pool.queued(Priority::kUrgent);
   stats.normal_queued = shared.pool.queued(Priority::kNormal);
+  stats.scans_cut = book.scans_cut();
   stats.rewriting = book.store().rewriting();
   stats.embedder = book.embedder().id();
   if (const core::Embedder* remote = book.options().remote) {

@@ -60,6 +60,7 @@ struct CacheStats {
 
   uint64_t urgent_queued = 0;  // lookups that wait
   uint64_t normal_queued = 0;  // stores that wait
+  uint64_t scans_cut = 0;      // lookups that had no time for all entries
   // Values are still being rewritten with a new encryption key: the previous one is needed.
   bool rewriting = false;
   std::string embedder;

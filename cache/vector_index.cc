@@ -375,7 +375,8 @@ bool VectorIndex::SearchGraph(const Query& query, size_t breadth, float min_simi
 }
 
 std::vector<VectorIndex::Candidate> VectorIndex::Search(std::span<const float> values, size_t k,
-                                                        float min_similarity) const {
+                                                        float min_similarity,
+                                                        absl::FunctionRef<bool()> stop) const {
   const Query query(values);
   std::vector<Candidate> found;
   size_t first_to_scan = 0;
@@ -383,7 +384,7 @@ std::vector<VectorIndex::Candidate> VectorIndex::Search(std::span<const float> v
       SearchGraph(query, std::max(k, kSearchBreadth), min_similarity, found)) {
     first_to_scan = graphed_;
   }
-  Scan(query, first_to_scan, min_similarity, found);
+  Scan(query, first_to_scan, min_similarity, stop, found);
   const size_t kept = std::min(k, found.size());
   std::partial_sort(found.begin(), found.begin() + static_cast<ptrdiff_t>(kept), found.end(),
                     Nearer);
@@ -397,17 +398,18 @@ std::vector<VectorIndex::Candidate> VectorIndex::SearchNarrowly(const QuantizedV
   const Query query(values);
   std::vector<Candidate> found;
   if (!graph_ || !SearchGraph(query, kNarrowBreadth, min_similarity, found)) {
-    Scan(query, 0, min_similarity, found);
+    Scan(query, 0, min_similarity, Never, found);
   }
   return found;
 }
 
 // The upper halves alone tell of most vectors that they are too far.
 void VectorIndex::Scan(const Query& query, size_t first_slot, float min_similarity,
-                       std::vector<Candidate>& found) const {
+                       absl::FunctionRef<bool()> stop, std::vector<Candidate>& found) const {
   constexpr float kRounding = 1e-4f;
   const float asked_error = UpperError(query.scale, dimension_);
   for (size_t i = first_slot; i < slots(); ++i) {
+    if (i % kScanStep == 0 && i > first_slot && stop()) return;
     if ((states_[i] & kAlive) == 0) continue;
     const auto slot = static_cast<uint32_t>(i);
     const float scale = rows_.Scale(slot);

@@ -23,6 +23,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "cache/quantized.h"
 
 namespace holdfast::cache {
@@ -34,6 +35,8 @@ class VectorIndex {
     float similarity = 0;
   };
 
+  static bool Never() { return false; }
+  static constexpr size_t kScanStep = 4096;          // rows between two questions whether to stop
   static constexpr size_t kDefaultFlatLimit = 4096;  // docs/adr/0004-cache-storage.md
 
   explicit VectorIndex(size_t dimension, size_t flat_limit = kDefaultFlatLimit);
@@ -48,8 +51,10 @@ class VectorIndex {
   // Puts up to `count` slots more into the graphs; true while more wait for it.
   bool ExtendGraph(size_t count);
 
-  // At most `k` candidates of at least `min_similarity`, nearest first. Exact when k >= size().
-  std::vector<Candidate> Search(std::span<const float> query, size_t k, float min_similarity) const;
+  // At most `k` candidates of at least `min_similarity`, nearest first. Exact when k >= size(),
+  // unless `stop`, which a long scan asks every now and then, ends it early.
+  std::vector<Candidate> Search(std::span<const float> query, size_t k, float min_similarity,
+                                absl::FunctionRef<bool()> stop = Never) const;
 
   // A few that are at least so similar, in no order. Cheaper, and it may overlook some.
   std::vector<Candidate> SearchNarrowly(const QuantizedVector& vector, float min_similarity) const;
@@ -127,7 +132,7 @@ class VectorIndex {
 
   float Similarity(std::span<const float> query, uint32_t slot) const;
   void Scan(const Query& query, size_t first_slot, float min_similarity,
-            std::vector<Candidate>& found) const;
+            absl::FunctionRef<bool()> stop, std::vector<Candidate>& found) const;
   bool SearchGraph(const Query& query, size_t breadth, float min_similarity,
                    std::vector<Candidate>& found) const;
   bool PutIntoGraph(std::unique_ptr<Graph>& graph, State state, uint32_t slot);

@@ -300,6 +300,7 @@ void CacheAdmin::FillStats(v1::GetCacheStatsResponse& response) const {
   response.set_expired(stats.expired);
   response.set_read_only(stats.read_only);
   response.set_texts_cut(stats.texts_cut);
+  response.set_scans_cut(stats.scans_cut);
   response.set_rewriting(stats.rewriting);
   for (const cache::EmbeddingProgress& one : deps_.cache.Progress()) {
     *response.add_embeddings() = ToProto(one);

@@ -843,6 +843,48 @@ TEST_F(AnswerBookTest, ADebtWaitsWhileTheEmbedderIsDown) {
   book_.reset();
 }
 
+// So much later each time it is asked.
+class TickingClock final : public core::Clock {
+ public:
+  core::SteadyTime Now() const override { return core::SteadyTime((ticks_ += tick)); }
+  core::WallTime WallNow() const override { return FakeClock::kWallStart; }
+
+  core::Duration tick{};
+
+ private:
+  mutable core::Duration ticks_ = hours(1000);
+};
+
+TEST_F(AnswerBookTest, ALongScanIsContentWithWhatItHasSeenInItsTime) {
+  constexpr int kCount = 13'000;  // four steps
+  options_.flat_limit = kCount;
+  options_.directory = "";
+  TickingClock clock;
+  book_ = std::make_unique<AnswerBook>(options_, embedder_, clock, random_);
+  const ScopeSource scope = DescribeScope(Ask(""));
+  for (int i = 0; i < kCount; ++i) {
+    std::vector<float> vector = {-1, 0};
+    if (i == 0) vector = {0.96f, 0.28f};
+    if (i == kCount - 1) vector = {1, 0};
+    ASSERT_TRUE(book_->Insert(scope, std::to_string(i), Answered(std::to_string(i)),
+                              clock.WallNow(), {.vector = std::move(vector)}));
+  }
+  embedder_.Set("asked", {1, 0});
+  const auto find = [&](core::Duration tick) {
+    clock.tick = tick;
+    const auto hit = book_->Find(scope, "asked", {0.85, hours(1)}, [] { return false; });
+    clock.tick = {};
+    return hit ? hit->text : "";
+  };
+  EXPECT_EQ(find(milliseconds(1)), std::to_string(kCount - 1));
+  EXPECT_EQ(book_->scans_cut(), 0u);
+  EXPECT_EQ(find(milliseconds(25)), "0");
+  EXPECT_EQ(book_->scans_cut(), 1u);
+  clock.tick = milliseconds(25);  // a person waits
+  EXPECT_EQ(book_->Explain(scope, "asked", 0.85, hours(1)).front().entry.question,
+            std::to_string(kCount - 1));
+}
+
 TEST_F(AnswerBookTest, ALargeScopeServesWhileItLoadsAndItsGraphIsTakenUp) {
   constexpr int kCount = 9000;  // more than is loaded at once
   const ScriptedEmbedder wide(16);

@@ -337,6 +337,27 @@ TEST(ScopeIndex, ShowsAllAboveTheThresholdNearestFirstAndStopsWhenTold) {
   EXPECT_EQ(shown, 20);
 }
 
+TEST(ScopeIndex, AScanThatIsStoppedShowsWhatItHasSeen) {
+  constexpr int kSteps = 3;
+  constexpr int kCount = kSteps * static_cast<int>(VectorIndex::kScanStep);
+  ScopeIndex index(2, kCount);
+  for (int i = 0; i < kCount; ++i) Put(index, i, i, {0.6f, 0.8f});
+  const int last[] = {0, static_cast<int>(VectorIndex::kScanStep), kCount - 1};  // of each step
+  for (const int i : last) Put(index, i, i, {1, 0});  // takes its slot again
+  const std::vector<float> query = {1, 0};
+  for (int steps = 1; steps <= kSteps; ++steps) {
+    int asked = 0, shown = 0;
+    index.Visit(
+        query, 0.9,
+        [&](const ScopeIndex::Item&, double) {
+          ++shown;
+          return false;
+        },
+        [&] { return ++asked == steps; });
+    EXPECT_EQ(shown, steps);
+  }
+}
+
 TEST(ScopeIndex, PutReplacesAndRemoveForgets) {
   ScopeIndex index(2, 100);
   Put(index, 1, 1, {1, 0});

@@ -297,6 +297,7 @@ std::string RenderCacheStats(const v1::GetCacheStatsResponse& stats, const Paint
   count("  hits", stats.hits());
   count("  misses", stats.misses());
   count("  skipped", stats.skipped());
+  count("  cut short", stats.scans_cut());
   count("stores", stats.stores());
   count("  waiting", stats.queued());
   fault("  dropped", stats.dropped());
