@@ -2,37 +2,18 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <cstdint>
 #include <utility>
 
 namespace holdfast::core {
 namespace {
 
-// What sched_setattr(2) takes; the C library has no declaration of it.
-struct SchedulingAttributes {
-  uint32_t size;
-  uint32_t policy;
-  uint64_t flags;
-  int32_t nice;
-  uint32_t priority;
-  uint64_t slice_ns;
-  uint64_t deadline_ns;
-  uint64_t period_ns;
-};
-
-// Of the calling thread alone: a tenth of the weight of others, and the shortest turns that there
-// are, since by itself a thread that embeds keeps its core for up to 3 ms when another wakes. If
-// the system refuses, or knows no turns (Linux before 6.12), nothing is lost but the courtesy.
+// The calling thread alone runs when no other has work: whoever wakes takes its core at once, where
+// a thread that is merely nice goes on embedding for up to 3 ms. A full machine starves it, which
+// fills its queue. If the system refuses, nothing is lost but the courtesy.
 void GiveWay() {
-  SchedulingAttributes attributes{};
-  attributes.size = sizeof attributes;
-  attributes.policy = SCHED_OTHER;
-  attributes.nice = 10;
-  attributes.slice_ns = 100'000;
-  syscall(SYS_sched_setattr, 0, &attributes, 0);
+  const sched_param none{};
+  sched_setscheduler(0, SCHED_IDLE, &none);
 }
 
 }  // namespace

@@ -21,8 +21,8 @@ class BlockingPool {
   using Job = absl::AnyInvocable<void()>;
   enum class Priority { kUrgent, kNormal };
 
-  // With `yielding` threads, which the system runs at a lower priority, normal work is theirs alone
-  // and `threads` do urgent work; without, `threads` do all of it.
+  // With `yielding` threads, which the system runs when nothing else wants the core, normal work is
+  // theirs alone and `threads` do urgent work; without, `threads` do all of it.
   BlockingPool(size_t threads, size_t max_queued, size_t yielding = 0);
   ~BlockingPool();
 

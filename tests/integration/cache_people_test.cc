@@ -245,7 +245,7 @@ TEST_F(CachePeopleTest, AnExplanationSaysWhatWouldBeServedAndWhyNot) {
   EXPECT_EQ(same.not_served(), "");
   EXPECT_EQ(same.threshold(), 0.95);
   EXPECT_GE(same.min_cosine(), served.min_cosine());
-  constexpr char kReworded[] = "How do I sort lists?";
+  constexpr char kReworded[] = "How do I sort a list?";
   const v1::ExplainCacheResponse both = Explain(preferring(kReworded));
   const v1::PreferredLookup reworded = both.preferred();
   EXPECT_EQ(both.not_served(), "");
