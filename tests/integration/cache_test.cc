@@ -110,20 +110,19 @@ TEST_P(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
   };
   ASSERT_TRUE(ask("Monday").ok());
   WaitForEntries(1);
-  ASSERT_TRUE(ask("Tuesday").ok());  // the same scope
   v1::GetCalibrationResponse response;
-  // The thread that compares runs when no other has work.
-  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (response.routes_size() == 0 ||
-         (response.routes(0).samples() == 0 && std::chrono::steady_clock::now() < patience)) {
+  // A comparison is left out while something else wants the pool, this question of ours too.
+  const bool compared = Eventually([&] {
+    EXPECT_TRUE(ask("Tuesday").ok());  // the same scope
     grpc::ClientContext context;
     v1::GetCalibrationRequest request;
     request.set_route("default");
-    ASSERT_TRUE(admin_->GetCalibration(&context, request, &response).ok());
-    ASSERT_EQ(response.routes_size(), 1);
-  }
-  EXPECT_EQ(response.routes(0).samples(), 1u);
-  EXPECT_EQ(response.routes(0).curve().rbegin()->served(), 1u);  // the same question scores 1
+    EXPECT_TRUE(admin_->GetCalibration(&context, request, &response).ok());
+    return response.routes_size() == 1 && response.routes(0).samples() > 0;
+  });
+  ASSERT_TRUE(compared) << response.ShortDebugString();
+  // The same question scores 1.
+  EXPECT_EQ(response.routes(0).curve().rbegin()->served(), response.routes(0).samples());
   EXPECT_EQ(response.routes(0).thresholds(0).state(),
             v1::CalibratedThreshold::STATE_TOO_FEW_SAMPLES);
   EXPECT_EQ(CacheStats().entries(), 1u);

