@@ -4,6 +4,7 @@ export CCACHE_DIR ?= $(HOME)/.cache/ccache
 # Another checkout finds what this one has compiled.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
+export CCACHE_SLOPPINESS := locale
 JOBS ?= $(shell nproc)
 
 .PHONY: run demo eval test test-peers check week bench bench-peers bench-stream test-crash bench-cache build setup sanitize format clean
