@@ -11,11 +11,10 @@ namespace {
 
 constexpr size_t kLongestFrame = 64;  // tokens; the frame of longer texts is that of their start
 
-// Whether one edit (or two, in long words) makes one word of the other. `exchange`: a letter may
-// stand for another one; between two unknown words that is rather another name ("alkane, alkene").
-bool NearlySame(std::string_view a, std::string_view b, bool exchange) {
+// Whether `limit` edits at most make one word of the other. `exchange`: a letter may stand for
+// another one in a single edit.
+bool WithinEdits(size_t limit, std::string_view a, std::string_view b, bool exchange) {
   if (a.size() > b.size()) std::swap(a, b);
-  const size_t limit = b.size() >= 8 ? 2 : 1;
   if (a.size() < 4 || b.size() - a.size() > limit || b.size() > 24 || a[0] != b[0]) return false;
   uint8_t rows[3][32] = {};
   for (size_t j = 0; j <= b.size(); ++j) rows[0][j] = static_cast<uint8_t>(j);
@@ -33,6 +32,12 @@ bool NearlySame(std::string_view a, std::string_view b, bool exchange) {
     }
   }
   return rows[a.size() % 3][b.size()] <= limit;
+}
+
+// One edit, or two in long words. An exchange between two unknown words is rather another name
+// ("alkane, alkene").
+bool NearlySame(std::string_view a, std::string_view b, bool exchange) {
+  return WithinEdits(std::max(a.size(), b.size()) >= 8 ? 2 : 1, a, b, exchange);
 }
 
 class Aligner {
@@ -64,6 +69,7 @@ class Aligner {
     PairInitials(a_, result_.partner_of_stored, b_, result_.partner_of_asked);
     PairInitials(b_, result_.partner_of_asked, a_, result_.partner_of_stored);
     MeasureFrame();
+    CountMisspelt();
     return std::move(result_);
   }
 
@@ -113,6 +119,21 @@ class Aligner {
         for (size_t k = 0; k < whole.size(); ++k) of_words[i + k] = static_cast<int>(j);
         break;
       }
+    }
+  }
+
+  // Stricter than for partners, since it speaks for serving: one letter too many, too few or in its
+  // neighbour's place, in a word that nobody knows and that is no name.
+  void CountMisspelt() {
+    const auto unknown = [](const Token& x) {
+      return !x.word.common && !x.named && !x.number && !x.code && x.family.family == 0;
+    };
+    for (size_t i = 0; i < a_.size(); ++i) {
+      if (result_.partner_of_stored[i] < 0) continue;
+      const Token& x = a_[i];
+      const Token& y = b_[static_cast<size_t>(result_.partner_of_stored[i])];
+      const bool one = unknown(x) ? y.word.common : unknown(y) && x.word.common;
+      if (one && x.text != y.text && WithinEdits(1, x.text, y.text, false)) ++result_.misspelt;
     }
   }
 

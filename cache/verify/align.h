@@ -21,6 +21,8 @@ struct Alignment {
   float added_names = 0;  // on either side, also in each other's place
   // The share of the words that are the same, in the same order.
   float frame = 0;
+  // Partners that are one word, spelt right on one side only.
+  int misspelt = 0;
 };
 
 Alignment Align(const Question& stored, const Question& asked);

@@ -4,7 +4,9 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,6 +22,7 @@ namespace {
 constexpr std::array<FeatureInfo, kFeatures> kTable = {{
     {Feature::kCosine, "cosine", +1, "the meanings lie apart"},
     {Feature::kCosineNear, "cosine_near", +1, "the meanings lie apart"},
+    {Feature::kMisspelt, "misspelt", +1, "the same words, not all spelt right"},
     {Feature::kAddedAsked, "added_asked", -1,
      "the same wording with something added in the asked question"},
     {Feature::kAddedStored, "added_stored", -1,
@@ -171,6 +174,15 @@ size_t WordsInOrder(std::vector<int> partners, size_t x, size_t y) {
   return rising.size();
 }
 
+// As far there as back.
+constexpr std::initializer_list<std::string_view> kDistances = {"distance", "far"};
+
+bool Mentions(const Question& question, std::initializer_list<std::string_view> words) {
+  return std::any_of(question.tokens.begin(), question.tokens.end(), [&](const Token& token) {
+    return std::find(words.begin(), words.end(), token.text) != words.end();
+  });
+}
+
 // Two words that stand in each other's place: "What did Freud think of Jung?" A clause that only
 // moved puts more than two words out of order, and exchanging two of them does not help.
 bool RolesSwapped(const Question& stored, const Question& asked, const Alignment& alignment,
@@ -179,11 +191,9 @@ bool RolesSwapped(const Question& stored, const Question& asked, const Alignment
   constexpr float kLeastFrame = .5f;
   if (leftover > 1.2f || alignment.frame < kLeastFrame || stored.tokens.size() > kMostTokens)
     return false;
-  for (const Token& token : asked.tokens) {
-    if (token.text == "vs" || token.text == "versus" || token.text == "or" ||
-        token.text == "difference" || token.text == "between")
-      return false;
-  }
+  if (Mentions(asked, {"vs", "versus", "or", "difference", "between", "compare"}) ||
+      Mentions(asked, kDistances))
+    return false;
   // Articles go where they must.
   std::vector<int> partners = alignment.partner_of_stored;
   for (size_t i = 0; i < partners.size(); ++i) {
@@ -270,6 +280,7 @@ bool Mentions(const Question& question, const std::vector<uint64_t>& ids) {
 }
 
 bool DirectionsDiffer(const Question& stored, const Question& asked) {
+  if (Mentions(stored, kDistances) && Mentions(asked, kDistances)) return false;
   const Ends a = EndsOf(stored);
   const Ends b = EndsOf(asked);
   // "RNA from DNA" and "DNA from RNA": both name both, and start from the other.
@@ -324,6 +335,9 @@ Comparison Examine(const Question& stored, const Question& asked, double cosine)
   const auto c = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
   set(Feature::kCosine, c);
   set(Feature::kCosineNear, -std::log(1.03f - c));
+  // The encoder sees pieces of words, so a misspelling looks to it like another word.
+  const bool same_words = a.tokens.empty() && b.tokens.empty();
+  set(Feature::kMisspelt, Bit(same_words) * Saturated(static_cast<float>(alignment.misspelt)));
   // A difference decides where all else is the same; between free wordings it is weaker evidence.
   const float sure = .25f + alignment.frame;
   set(Feature::kAddedAsked, std::min(alignment.added_asked, 2.0f) * alignment.frame);

@@ -20,6 +20,7 @@ namespace holdfast::cache::verify {
 enum class Feature {
   kCosine,
   kCosineNear,
+  kMisspelt,
   kAddedAsked,
   kAddedStored,
   kAddedNames,

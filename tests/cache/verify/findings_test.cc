@@ -90,6 +90,17 @@ TEST(FindingsTest, OrderOfEqualsIsNoSwap) {
   EXPECT_EQ(Value(Feature::kRolesSwapped, "Can I take ibuprofen and paracetamol together?",
                   "Can I take paracetamol and ibuprofen at the same time?"),
             0);
+  EXPECT_EQ(Value(Feature::kRolesSwapped, "Compare a Roth IRA with a 401k plan for me.",
+                  "Compare a 401k plan with a Roth IRA for me."),
+            0);
+  for (const Feature feature : {Feature::kRolesSwapped, Feature::kDirection}) {
+    EXPECT_EQ(Value(feature, "What is the distance from Berlin to Munich?",
+                    "What is the distance from Munich to Berlin?"),
+              0);
+    EXPECT_GT(Value(feature, "How do I get from Berlin to Munich?",
+                    "How do I get from Munich to Berlin?"),
+              0);
+  }
   // A clause that only moved.
   EXPECT_EQ(Value(Feature::kRolesSwapped, "How do I convert a String to a &str in Rust?",
                   "In Rust, how do I convert a String to a &str?"),
@@ -99,6 +110,29 @@ TEST(FindingsTest, OrderOfEqualsIsNoSwap) {
             0);
   EXPECT_EQ(Value(Feature::kDirection, "How can I teach Spanish to my child quickly?",
                   "What is the fastest way to teach my kid Spanish?"),
+            0);
+}
+
+TEST(FindingsTest, TheSameWordsMisspelt) {
+  constexpr std::string_view right = "How do I change my password without losing my contacts?";
+  EXPECT_GT(
+      Value(Feature::kMisspelt, right, "how do i chnage my pasword without losing my contacts"),
+      Value(Feature::kMisspelt, right, "how do i change my pasword without losing my contacts"));
+  EXPECT_GT(
+      Value(Feature::kMisspelt, "how do i change my pasword without losing my contacts", right), 0);
+  EXPECT_EQ(Value(Feature::kMisspelt, right, right), 0);
+  // Something more, a letter that stands for another one, and what may be a name.
+  EXPECT_EQ(Value(Feature::kMisspelt, right,
+                  "how do i change my pasword and email without losing my contacts"),
+            0);
+  EXPECT_EQ(
+      Value(Feature::kMisspelt, right, "how do i change my passwort without losing my contacts"),
+      0);
+  EXPECT_EQ(Value(Feature::kMisspelt, "Where is the street of that name?",
+                  "Where is the Streeet of that name?"),
+            0);
+  EXPECT_EQ(Value(Feature::kMisspelt, "How many calories has a bagel?",
+                  "How many calories has a beagle?"),
             0);
 }
 
