@@ -167,10 +167,9 @@ def read_questions(folder):
     """(intents, pairs); what is marked `more` is to learn from, not to be measured on."""
     read = lambda name: data.read_lines(os.path.join(folder, name + '.jsonl'))
     marked = lambda name: {'more': True} if 'more' in name else {}
-    intents = ('intents', 'intents_more', 'intents_more2', 'intents_more3')
+    intents = ('intents', 'intents_more', 'intents_more2')
     kinds = (('pairs', 'adversarial'), ('pairs_more', 'adversarial'), ('pairs_more2', 'adversarial'),
-             ('pairs_more3', 'adversarial'),
-             ('natural', 'natural'), ('natural_more', 'natural'), ('natural_more2', 'natural'))
+             ('natural', 'natural'), ('natural_more', 'natural'))
     return ([row | marked(name) for name in intents for row in read(name)],
             [row | {'kind': kind} | marked(name) for name, kind in kinds for row in read(name)])
 
