@@ -67,6 +67,11 @@ struct RemoteEmbedder::Wait {
   std::optional<Embeddings> result;  // guarded by mutex
 };
 
+core::Duration LongestCall(core::Duration timeout, size_t texts) {
+  constexpr core::Duration kLongest = std::chrono::seconds(10);
+  return std::min(timeout * static_cast<int64_t>(texts), std::max(timeout, kLongest));
+}
+
 RemoteEmbedder::RemoteEmbedder(RemoteEmbedderOptions options, HttpClient& http, core::Loop& loop)
     : options_(std::move(options)), http_(http), loop_(loop) {}
 
@@ -116,8 +121,8 @@ core::Task<void> RemoteEmbedder::Run(std::string body, size_t count,
   request.max_response_bytes = kMaxResponseBytes;
   std::stop_source stop;
   request.stop = stop.get_token();
-  const core::TimerId timer =
-      loop_.CallAt(loop_.Now() + options_.timeout, [stop]() mutable { stop.request_stop(); });
+  const core::TimerId timer = loop_.CallAt(loop_.Now() + LongestCall(options_.timeout, count),
+                                           [stop]() mutable { stop.request_stop(); });
   Collector collector;
   const HttpEnd end = co_await http_.Send(std::move(request), collector);
   loop_.CancelTimer(timer);

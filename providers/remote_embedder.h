@@ -2,7 +2,7 @@
 
 // A core::Embedder at any OpenAI-compatible /v1/embeddings endpoint: one HTTP request for a batch,
 // nothing tried again. The seam is synchronous, so a call waits on its own thread while the request
-// runs on the loop, for at most `timeout`: the blocking pool's threads call it, never a loop's.
+// runs on the loop, for at most LongestCall: the blocking pool's threads call it, never a loop's.
 // server/ owns it and wraps it in a breaker; loop and client outlive it and its calls.
 
 #include <cstddef>
@@ -27,8 +27,11 @@ struct RemoteEmbedderOptions {
   std::string model;
   std::string version;  // the operator's; part of the id, for a model that changes under its name
   size_t dimension = 0;
-  core::Duration timeout{};
+  core::Duration timeout{};  // of a call for one text
 };
+
+// Of a call for so many texts: as much for each, up to 10 s in all, or `timeout` if that is longer.
+core::Duration LongestCall(core::Duration timeout, size_t texts);
 
 class RemoteEmbedder final : public core::Embedder {
  public:

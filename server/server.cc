@@ -118,8 +118,10 @@ std::unique_ptr<const GuardedEmbedder> MakeRemoteEmbedder(const EmbedderOptions&
                                        .dimension = static_cast<size_t>(openai.dimension),
                                        .timeout = openai.timeout},
       *loop, *loop);
-  return std::make_unique<const GuardedEmbedder>(std::move(remote), openai.timeout, openai.breaker,
-                                                 clock, random);
+  constexpr size_t kMoreThanABatch = 1000;
+  return std::make_unique<const GuardedEmbedder>(
+      std::move(remote), providers::LongestCall(openai.timeout, kMoreThanABatch), openai.breaker,
+      clock, random);
 }
 
 }  // namespace

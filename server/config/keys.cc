@@ -835,7 +835,8 @@ const Schema<OpenAiEmbedder>& OpenAiEmbedderSchema() {
       Value<O>("dimension", AT(dimension), Whole<int64_t>(1, 8192),
                "How many numbers its vectors have; others are refused.", kRequired),
       Value<O>("timeout", AT(timeout), Time(seconds(10)),
-               "The longest time for a call. A lookup with less time does without it."),
+               "The longest time for a call with one text, as a lookup's; a batch has as much for "
+               "each, up to 10 s. A lookup with less time does without it."),
       Section<O>("breaker", AT(breaker), BreakerSchema(),
                  "When to stop calling it. Calls that it refuses (400, 422) do not count.",
                  std::function(OmittedOfBreaker)),

@@ -95,6 +95,19 @@ TEST_F(RemoteEmbedderTest, ASlowEndpointIsLeftAtTheTimeout) {
   server_.Release();
 }
 
+TEST_F(RemoteEmbedderTest, ABatchHasAsMuchTimeForEachText) {
+  EXPECT_EQ(providers::LongestCall(100ms, 1), 100ms);
+  EXPECT_EQ(providers::LongestCall(100ms, 16), 1600ms);
+  EXPECT_EQ(providers::LongestCall(1s, 16), 10s);
+  EXPECT_EQ(providers::LongestCall(20s, 16), 20s);
+  server_.Expect(HttpScript().Gate());
+  const std::string_view texts[] = {"a question", "another", "a third"};
+  const core::SteadyTime began = clock_.Now();
+  EXPECT_TRUE(absl::IsUnavailable(Make(50ms).EmbedBatch(texts)[0].status()));
+  EXPECT_GE(clock_.Now() - began, 150ms);
+  server_.Release();
+}
+
 TEST_F(RemoteEmbedderTest, OfASingleTextAFailureIsZeros) {
   server_.SetFallback(HttpScript::Reply(500, {}, ""));
   EXPECT_THAT(Make().Embed("a question"), ElementsAre(0, 0));
