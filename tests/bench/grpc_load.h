@@ -38,13 +38,9 @@ class GrpcLoad {
       Start(calls_[i]);
     }
     for (auto& connection : connections_) Flush(*connection);
-    std::array<epoll_event, 256> events{};
-    while (busy_ > 0) {
-      const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
-      for (int i = 0; i < count; ++i) {
-        Read(*static_cast<Connection*>(events[static_cast<size_t>(i)].data.ptr));
-      }
-    }
+    ReadWhile(
+        epoll_, [this] { return busy_ > 0; },
+        [this](void* connection) { Read(*static_cast<Connection*>(connection)); });
   }
 
  private:
@@ -71,11 +67,7 @@ class GrpcLoad {
 
   std::unique_ptr<Connection> Connect() {
     auto connection = std::make_unique<Connection>();
-    connection->fd = Require(socket(AF_INET, SOCK_STREAM, 0), "socket");
-    const sockaddr_in address = Loopback(options_.port);
-    Require(connect(connection->fd, reinterpret_cast<const sockaddr*>(&address), sizeof address),
-            "connect");
-    SendAtOnce(connection->fd);
+    connection->fd = bench::Connect(options_.port);
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);

@@ -73,13 +73,9 @@ class HttpLoad {
     std::vector<Connection> connections(static_cast<size_t>(options_.connections));
     for (Connection& connection : connections) Connect(connection);
     for (Connection& connection : connections) Send(connection);
-    std::array<epoll_event, 256> events{};
-    while (busy_ > 0) {
-      const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
-      for (int i = 0; i < count; ++i) {
-        Read(*static_cast<Connection*>(events[static_cast<size_t>(i)].data.ptr));
-      }
-    }
+    ReadWhile(
+        epoll_, [this] { return busy_ > 0; },
+        [this](void* connection) { Read(*static_cast<Connection*>(connection)); });
   }
 
  private:
@@ -91,11 +87,7 @@ class HttpLoad {
   };
 
   void Connect(Connection& connection) {
-    connection.fd = Require(socket(AF_INET, SOCK_STREAM, 0), "socket");
-    const sockaddr_in address = Loopback(options_.port);
-    Require(connect(connection.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address),
-            "connect");
-    SendAtOnce(connection.fd);
+    connection.fd = bench::Connect(options_.port);
     Watch(epoll_, connection.fd, &connection);
   }
 

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -63,6 +64,25 @@ inline void Watch(int epoll, int fd, void* data) {
   event.events = EPOLLIN;
   event.data.ptr = data;
   Require(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+// A connection to the port, which sends at once.
+inline int Connect(int port) {
+  const int fd = Require(socket(AF_INET, SOCK_STREAM, 0), "socket");
+  const sockaddr_in address = Loopback(port);
+  Require(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), "connect");
+  SendAtOnce(fd);
+  return fd;
+}
+
+// Calls `read(data)` for whatever has something to read, as long as `busy()`.
+template <typename Busy, typename Read>
+void ReadWhile(int epoll, Busy busy, Read read) {
+  std::array<epoll_event, 256> events{};
+  while (busy()) {
+    const int count = epoll_wait(epoll, events.data(), events.size(), -1);
+    for (int i = 0; i < count; ++i) read(events[static_cast<size_t>(i)].data.ptr);
+  }
 }
 
 // What is sent here is small and always fits into the socket's buffer.
