@@ -181,9 +181,8 @@ class AnswerBook {
   // Of the nearest valid entries the one that the judge rates highest, if it reaches the query's
   // threshold; of equals the nearest, then the newest. `give_up` is asked between the steps; once
   // it returns true the result is none. Where much has to be scanned, since a graph is not loaded
-  // yet, a lookup is content with what it has seen after a while. Where much has to be scanned,
-  // since a graph is not loaded yet, a lookup takes what it has seen after kScanTime. The same
-  // question's own entry, if the judge lets it pass, is served without a search, or an embedding.
+  // yet, a lookup takes what it has seen after kScanTime. The same question's own entry, if the
+  // judge lets it pass, is served without a search, or an embedding.
   std::optional<core::CacheHit> Find(const ScopeSource& scope, const std::string& question,
                                      const core::CacheQuery& query,
                                      absl::FunctionRef<bool()> give_up,

@@ -123,8 +123,14 @@ class Aligner {
   }
 
   // Stricter than for partners, since it speaks for serving: one letter too many, too few or in its
-  // neighbour's place, in a word that nobody knows and that is no name.
+  // neighbour's place, in a word that nobody knows and that is no name; and none where words have
+  // changed places, for more misspelt words are no proof against "from A to B" and "from B to A".
   void CountMisspelt() {
+    int last = -1;
+    for (const int partner : result_.partner_of_stored) {
+      if (partner >= 0 && partner < last) return;
+      last = std::max(last, partner);
+    }
     const auto unknown = [](const Token& x) {
       return !x.word.common && !x.named && !x.number && !x.code && x.family.family == 0;
     };

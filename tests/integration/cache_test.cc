@@ -112,7 +112,9 @@ TEST_P(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
   WaitForEntries(1);
   v1::GetCalibrationResponse response;
   // A comparison is left out while something else wants the pool, this question of ours too.
+  uint64_t asked = 0;
   const bool compared = Eventually([&] {
+    ++asked;
     EXPECT_TRUE(ask("Tuesday").ok());  // the same scope
     grpc::ClientContext context;
     v1::GetCalibrationRequest request;
@@ -121,6 +123,7 @@ TEST_P(CacheTest, KnowsHowOftenItWouldHaveBeenWrong) {
     return response.routes_size() == 1 && response.routes(0).samples() > 0;
   });
   ASSERT_TRUE(compared) << response.ShortDebugString();
+  EXPECT_LE(response.routes(0).samples(), asked);
   // The same question scores 1.
   EXPECT_EQ(response.routes(0).curve().rbegin()->served(), response.routes(0).samples());
   EXPECT_EQ(response.routes(0).thresholds(0).state(),

@@ -134,6 +134,10 @@ TEST(FindingsTest, TheSameWordsMisspelt) {
   EXPECT_EQ(Value(Feature::kMisspelt, "How many calories has a bagel?",
                   "How many calories has a beagle?"),
             0);
+  // Words that have changed places.
+  EXPECT_EQ(Value(Feature::kMisspelt, "How do I convert radians to degrees in Excel?",
+                  "how do i convret degrees to radians in excel"),
+            0);
 }
 
 // An addition to the same wording weighs more than words that differ between free wordings.
